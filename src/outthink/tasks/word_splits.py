@@ -1,0 +1,78 @@
+"""The words of the word problems, and which of them each split may use.
+
+A stable hash deals names, number pairs, sentence frames with their items, and sequences of operations to the
+splits "train", "validation" and "heldout".  Held-out problems are new combinations of words seen in training:
+every half of every held-out name, and every verb with some other item, occurs in the training split.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from zlib import crc32
+
+SPLITS = ("train", "validation", "heldout")
+
+# Names are an initial and an ending; both halves are shared by names of other splits.
+NAMES = tuple(
+    initial + ending
+    for ending, initials in {
+        "en": "BKLJ", "an": "DJVN", "am": "SPC", "im": "TKJ", "on": "RJDL", "ill": "BJWG", "ia": "MLNTPR",
+        "ina": "TNGD", "ora": "NDCL", "ara": "STLKMZ", "ed": "TNJ", "ay": "RJKM", "ick": "RNM", "ean": "SDJ",
+        "ena": "LR", "ary": "MGC", "ack": "JMZ", "ax": "MJD", "eth": "BS", "ila": "LM", "ana": "DLJ",
+        "elia": "DC", "osa": "R", "ark": "M", "al": "VCH", "ugo": "H", "ank": "H", "elix": "F", "wen": "G",
+    }.items()
+    for initial in initials
+)
+ITEMS = ("pens", "coins", "books", "cards", "stamps", "apples", "beads", "shells",
+         "tickets", "cups", "balls", "rocks", "plums", "keys", "maps", "toys")
+
+# kind of sentence -> (sign of its operation, sentence, words that may fill {word})
+FRAMES = {
+    "start": ("", "{who} {word} {a} {item}.", ("has", "owns", "brings", "carries", "counts", "holds")),
+    "idle": ("", "{other} {word} {a} {item}.", ("has", "owns", "brings", "carries", "counts", "holds")),
+    "gain": ("+", "{who} {word} {a} {item}.", ("buys", "finds", "makes", "gets", "collects", "earns")),
+    "lose": ("-", "{who} {word} {a} {item}.", ("loses", "sells", "drops", "uses", "spends", "breaks")),
+    "give": ("-", "{who} {word} {a} {item} to {other}.", ("gives", "sends", "hands", "lends", "passes", "mails")),
+    "receive": ("+", "{other} {word} {a} {item} to {who}.", ("gives", "sends", "hands", "lends", "passes", "mails")),
+    "take": ("+", "{who} {word} {a} {item} from {other}.", ("takes", "borrows", "wins", "grabs", "gets", "buys")),
+    "taken": ("-", "{other} {word} {a} {item} from {who}.", ("takes", "borrows", "wins", "grabs", "gets", "buys")),
+    "times": ("*", "{who} {word} has {a} times as many {item}.", ("now", "then", "soon", "later", "today", "next")),
+    "half": ("/", "{who} {word} half of the {item}.", ("keeps", "saves", "stores", "retains", "guards", "holds")),
+}
+
+
+@cache
+def names(split: str) -> tuple[str, ...]:
+    """Return the names that problems of `split` may use."""
+    return tuple(name for name in NAMES if _deal(f"name {name}", 15, 12) == split)
+
+
+@cache
+def words(split: str, kind: str, item: str) -> tuple[str, ...]:
+    """Return the words that `split` may put into a sentence of this kind about `item`, at least one.
+
+    Of the six words of each kind, in an order hashed from kind and item, the first goes to the held-out
+    problems, the second to validation and the rest to training.
+    """
+    order = sorted(FRAMES[kind][2], key=lambda word: crc32(f"{kind} {item} {word}".encode()))
+    return tuple({"heldout": order[:1], "validation": order[1:2], "train": order[2:]}[split])
+
+
+@cache
+def pair_split(x: int, a: int) -> str:
+    """Return the split that owns the sum and difference of `x` and `a`, whatever their order."""
+    return _deal(f"pair {min(x, a)} {max(x, a)}", 10, 10)
+
+
+@cache
+def sequence_split(kinds: tuple[str, ...]) -> str | None:
+    """Return the split that owns a sequence of sentence kinds, None if all do (up to two operations)."""
+    if sum(kind != "idle" for kind in kinds) < 3:
+        return None
+    return _deal("sequence " + " ".join(kinds), 10, 10)
+
+
+def _deal(key: str, heldout: int, validation: int) -> str:
+    """Return the split of `key`, given the per cent of keys that the two smaller splits get."""
+    bucket = crc32(key.encode()) % 100
+    return "heldout" if bucket < heldout else "validation" if bucket < heldout + validation else "train"
