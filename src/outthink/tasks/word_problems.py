@@ -21,8 +21,8 @@ from outthink.tasks.word_story import LEVELS, Noise, tell
 
 STOP_STEP = "\n"
 
-_ANSWER = re.compile(r"#\s*(\d{1,3})\s*")
-_STEP = re.compile(r"\[(\d{1,2})\]\s*(\d{1,3})\s*([-+*/])\s*(\d{1,3})\s*=\s*(\d{1,3})\s*")
+_ANSWER = re.compile(r"#\s*(\d{1,3})\s*", re.ASCII)
+_STEP = re.compile(r"\[(\d{1,2})\]\s*(\d{1,3})\s*([-+*/])\s*(\d{1,3})\s*=\s*(\d{1,3})\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,10 +127,10 @@ class _Cache:
             values[at, :, positions] = v
             q = (rotated(q, cosine, sine) * width**-0.5).bfloat16().transpose(1, 2)
             q = q.reshape(rows * kv, group * count, width)
-            scores = torch.bmm(q, keys[:, :, :length].reshape(rows * kv, length, width).transpose(1, 2))
+            seen_keys, seen_values = (held.view(rows * kv, -1, width)[:, :length] for held in (keys, values))
+            scores = torch.bmm(q, seen_keys.transpose(1, 2))
             shares = (scores.view(rows, kv * group, count, length) + mask).softmax(-1)
-            mixed = torch.bmm(shares.view(rows * kv, group * count, length),
-                              values[:, :, :length].reshape(rows * kv, length, width))
+            mixed = torch.bmm(shares.view(rows * kv, group * count, length), seen_values)
             mixed = mixed.view(rows, kv * group, count, width).transpose(1, 2).reshape(rows, count, -1)
             x = x + F.linear(mixed, weights["self_attn.o_proj.weight"])
             h = layer.post_attention_layernorm(x).bfloat16()
