@@ -10,8 +10,16 @@ from outthink.engine.llama import Llama
 from outthink.training.recipes import write_model
 from outthink.training.tokenizer import build_tokenizer
 
-CONFIG = Config(vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                num_key_value_heads=2, head_dim=8, eos_token_id=0)
+CONFIG = Config(
+    vocab_size=512,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    eos_token_id=0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +41,16 @@ def folder(tmp_path, tokenizer):
     return tmp_path
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"architecture": REWARD_MODEL}, {"tie_word_embeddings": False}, {"rope_theta": 500.0, "num_key_value_heads": 4},
-], ids=["language", "reward", "untied", "rope"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"architecture": REWARD_MODEL},
+        {"tie_word_embeddings": False},
+        {"rope_theta": 500.0, "num_key_value_heads": 4},
+    ],
+    ids=["language", "reward", "untied", "rope"],
+)
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_computes_the_same_logits(tmp_path, tokenizer, changes):
     from dataclasses import replace
@@ -84,12 +99,20 @@ def test_broken_json_is_refused(folder, name):
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"hidden_size": 64}, "has shape"), ({"num_hidden_layers": 3}, "missing"), ({"num_hidden_layers": 1}, "unknown"),
-    ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported"), ({"architectures": None}, "None"),
-    ({"attention_bias": True}, "attention_bias"), ({"rope_parameters": {"rope_type": "llama3"}}, "llama3"),
-    ({"hidden_act": "gelu"}, "gelu"), ({"vocab_size": None}, "vocab_size|shape"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 64}, "has shape"),
+        ({"num_hidden_layers": 3}, "missing"),
+        ({"num_hidden_layers": 1}, "unknown"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported"),
+        ({"architectures": None}, "None"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "llama3"),
+        ({"hidden_act": "gelu"}, "gelu"),
+        ({"vocab_size": None}, "vocab_size|shape"),
+    ],
+)
 def test_what_does_not_fit_is_said(folder, changes, message):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -5,10 +5,15 @@ import pytest
 from outthink.training import metrics
 
 
-@pytest.mark.parametrize(("scores", "labels", "area"), [
-    ([1, 2, 3], [False, True, True], 1.0), ([3, 2, 1], [False, True, True], 0.0), ([1, 1], [True, False], 0.5),
-    ([1, 2, 2, 3], [False, True, False, True], 0.875),
-])
+@pytest.mark.parametrize(
+    ("scores", "labels", "area"),
+    [
+        ([1, 2, 3], [False, True, True], 1.0),
+        ([3, 2, 1], [False, True, True], 0.0),
+        ([1, 1], [True, False], 0.5),
+        ([1, 2, 2, 3], [False, True, False, True], 0.875),
+    ],
+)
 def test_the_area_counts_pairs_in_order(scores, labels, area):
     assert metrics.area_under_curve(scores, labels) == area
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from outthink.tasks.word_problems import problems, solution
-from outthink.tasks.word_story import Noise
 from outthink.training.batches import Document, batched, padded
 from outthink.training.evaluate import attempt, reasoner_report, reward_report
 from outthink.training.optimizers import schedule
@@ -39,8 +38,10 @@ def quiet(line):
 
 
 def losses(model):
-    documents = [document(TOKENIZER.encode(p.prompt).ids, TOKENIZER.encode(solution(p)).ids)
-                 for p in problems("validation", limit=8)]
+    documents = [
+        document(TOKENIZER.encode(p.prompt).ids, TOKENIZER.encode(solution(p)).ids)
+        for p in problems("validation", limit=8)
+    ]
     tokens, targets = next(batched(lambda: documents, tokens=10_000, seed=0))
     with torch.no_grad():
         return next_token_loss(model, tokens, targets).item()
@@ -69,7 +70,7 @@ def test_the_cache_gives_what_the_whole_forward_gives(tiny):
     drawn = sample(tiny, prefixes, n=1, temperature=0.0, max_new=8, seed=0)
     for prefix, (row,) in zip(prefixes, drawn, strict=True):
         with torch.no_grad():
-            logits = tiny.logits(tiny.hidden(torch.tensor([prefix + row])))[0, len(prefix) - 1:-1]
+            logits = tiny.logits(tiny.hidden(torch.tensor([prefix + row])))[0, len(prefix) - 1 : -1]
         chosen = logits[torch.arange(len(row)), torch.tensor(row)]
         assert torch.all(chosen > logits.max(-1).values - 0.1)  # bfloat16 may swap what is nearly tied
 
@@ -88,8 +89,11 @@ def test_a_reward_model_trains_and_scores_every_prefix(tiny):
     scored = rewards(judge, rows)
     assert [len(values) for values in scored] == [len(row) for row in rows]
     assert all(0 <= value <= 1 for values in scored for value in values)
-    report = reward_report(judge, attempt(tiny, TOKENIZER, problems=problems("validation", limit=4), n=4,
-                                          temperature=1.0, seed=0), tokenizer=TOKENIZER)
+    report = reward_report(
+        judge,
+        attempt(tiny, TOKENIZER, problems=problems("validation", limit=4), n=4, temperature=1.0, seed=0),
+        tokenizer=TOKENIZER,
+    )
     assert "step AUC" in report
 
 
@@ -102,8 +106,9 @@ def test_rollout_labels_stand_at_line_ends(tiny):
 
 
 def test_a_report_of_a_reasoner_has_every_level(tiny):
-    report = reasoner_report(attempt(tiny, TOKENIZER, problems=problems("validation", limit=8), n=2,
-                                     temperature=0.8, seed=0))
+    report = reasoner_report(
+        attempt(tiny, TOKENIZER, problems=problems("validation", limit=8), n=2, temperature=0.8, seed=0)
+    )
     assert {f"pass@1 level {level}" for level in range(1, 9)} <= report.keys()
     assert 0 <= report["pass@1"] <= 1
 
@@ -120,7 +125,7 @@ def test_no_rows_are_an_error():
         padded([], 0, torch.int64)
 
 
-@pytest.mark.parametrize(("step", "progress", "factor"), [(0, 0, 0.1), (9, 0.2, 1), (50, 0.5, 1), (50, 0.75, 0.5), (99, 1, 0.02)])
+@pytest.mark.parametrize(("step", "progress", "factor"), [(0, 0, 0.1), (9, 0.2, 1), (50, 0.5, 1), (50, 0.75, 0.5)])
 def test_rates_rise_hold_and_fall(step, progress, factor):
     assert schedule(step, progress, warmup=10, hold=0.5) == pytest.approx(factor)
 
@@ -133,14 +138,14 @@ def test_recipes_write_models_that_are_read_back(tmp_path, monkeypatch):
     assert tokenizer.to_str() == TOKENIZER.to_str()
 
 
-@pytest.mark.parametrize(("name", "base", "message"), [
-    ("reasoner-prm", None, "starts from reasoner: give its folder"), ("reasoner", "here", "starts from nothing"),
-    ("reasonr", None, "there is no recipe 'reasonr'"),
-])
+@pytest.mark.parametrize(
+    ("name", "base", "message"),
+    [
+        ("reasoner-prm", None, "starts from reasoner: give its folder"),
+        ("reasoner", "here", "starts from nothing"),
+        ("reasonr", None, "there is no recipe 'reasonr'"),
+    ],
+)
 def test_wrong_recipes_are_explained(tmp_path, name, base, message):
     with pytest.raises(ValueError, match=message):
         train(name, tmp_path, base=base)
-
-
-def test_noise_is_a_value():
-    assert Noise() == Noise(role=0.6)

@@ -16,15 +16,56 @@ SPLITS = ("train", "validation", "heldout")
 NAMES = tuple(
     initial + ending
     for ending, initials in {
-        "en": "BKLJ", "an": "DJVN", "am": "SPC", "im": "TKJ", "on": "RJDL", "ill": "BJWG", "ia": "MLNTPR",
-        "ina": "TNGD", "ora": "NDCL", "ara": "STLKMZ", "ed": "TNJ", "ay": "RJKM", "ick": "RNM", "ean": "SDJ",
-        "ena": "LR", "ary": "MGC", "ack": "JMZ", "ax": "MJD", "eth": "BS", "ila": "LM", "ana": "DLJ",
-        "elia": "DC", "osa": "R", "ark": "M", "al": "VCH", "ugo": "H", "ank": "H", "elix": "F", "wen": "G",
+        "en": "BKLJ",
+        "an": "DJVN",
+        "am": "SPC",
+        "im": "TKJ",
+        "on": "RJDL",
+        "ill": "BJWG",
+        "ia": "MLNTPR",
+        "ina": "TNGD",
+        "ora": "NDCL",
+        "ara": "STLKMZ",
+        "ed": "TNJ",
+        "ay": "RJKM",
+        "ick": "RNM",
+        "ean": "SDJ",
+        "ena": "LR",
+        "ary": "MGC",
+        "ack": "JMZ",
+        "ax": "MJD",
+        "eth": "BS",
+        "ila": "LM",
+        "ana": "DLJ",
+        "elia": "DC",
+        "osa": "R",
+        "ark": "M",
+        "al": "VCH",
+        "ugo": "H",
+        "ank": "H",
+        "elix": "F",
+        "wen": "G",
     }.items()
     for initial in initials
 )
-ITEMS = ("pens", "coins", "books", "cards", "stamps", "apples", "beads", "shells",
-         "tickets", "cups", "balls", "rocks", "plums", "keys", "maps", "toys")
+ITEMS = (
+    "pens",
+    "coins",
+    "books",
+    "cards",
+    "stamps",
+    "apples",
+    "beads",
+    "shells",
+    "tickets",
+    "cups",
+    "balls",
+    "rocks",
+    "plums",
+    "keys",
+    "maps",
+    "toys",
+)
 
 # kind of sentence -> (sign of its operation, sentence, words that may fill {word})
 FRAMES = {

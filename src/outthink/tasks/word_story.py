@@ -39,6 +39,10 @@ class Noise:
     skip: float = 0.02
 
 
+CARELESS = Noise()
+_CAREFUL = Noise(role=0, receive=0, op=0, idle=0, operand=0, slip=0, skip=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """A told story: `steps` and `answer` are true; `written` is the teacher's solution, with its mistakes."""
@@ -58,9 +62,6 @@ def tell(rng: Random, level: int, *, split: str, noise: Noise | None = None) -> 
         story = _attempt(rng, level, split, noise or _CAREFUL)
         if story is not None:
             return story
-
-
-_CAREFUL = Noise(role=0, receive=0, op=0, idle=0, operand=0, slip=0, skip=0)
 
 
 def _attempt(rng: Random, level: int, split: str, noise: Noise) -> Story | None:
@@ -83,7 +84,7 @@ def _attempt(rng: Random, level: int, split: str, noise: Noise) -> Story | None:
             if rng.random() < noise.idle and written + a <= 99:
                 notes.append(_line(len(lines), written, "+", a, written + a))
                 written += a
-        kind, = rng.choices(list(_OPERATIONS), list(_OPERATIONS.values()))
+        (kind,) = rng.choices(list(_OPERATIONS), list(_OPERATIONS.values()))
         sign = FRAMES[kind][0]
         wrong = {"taken": noise.role, "receive": noise.receive, "times": 0, "half": 0}.get(kind, noise.op)
         used = {"+": "-", "-": "+"}[sign] if rng.random() < wrong else sign
@@ -127,8 +128,11 @@ def _cast(rng: Random, split: str) -> list[str]:
 def _operand(rng: Random, total: int, sign: str, written: int, used: str, split: str) -> int | None:
     """Return a number that keeps both the true and the written total in 2..99 with pairs of `split`, or None."""
     choices = {"*": (2, 3), "/": (2,)}.get(sign) or range(2, min(60, 97) + 1)
-    fitting = [a for a in choices if _legal(total, sign, a, split) and
-               (written == total and used == sign or _legal(written, used, a, split))]
+    fitting = [
+        a
+        for a in choices
+        if _legal(total, sign, a, split) and ((written == total and used == sign) or _legal(written, used, a, split))
+    ]
     return rng.choice(fitting) if fitting else None
 
 

@@ -53,8 +53,9 @@ def train_command(name: str, out: Path, base: Path | None, steps: int | None, th
 @click.option("--n", type=int, default=64, show_default=True, help="Samples per problem.")
 @click.option("--temperature", type=float, default=0.8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def evaluate_command(reasoner: Path, reward: tuple[Path, ...], split: str, limit: int, n: int, temperature: float,
-                     seed: int) -> None:
+def evaluate_command(
+    reasoner: Path, reward: tuple[Path, ...], split: str, limit: int, n: int, temperature: float, seed: int
+) -> None:
     """Measure a language model, and reward models on its samples."""
     import torch
 
@@ -64,8 +65,9 @@ def evaluate_command(reasoner: Path, reward: tuple[Path, ...], split: str, limit
 
     torch.set_num_threads(1)
     model, tokenizer = read_model(reasoner)
-    attempts = attempt(model, tokenizer, problems=problems(split, limit=limit, seed=seed), n=n,
-                       temperature=temperature, seed=seed)
+    attempts = attempt(
+        model, tokenizer, problems=problems(split, limit=limit, seed=seed), n=n, temperature=temperature, seed=seed
+    )
     _table(str(reasoner), reasoner_report(attempts))
     for folder in reward:
         judge, _ = read_model(folder)

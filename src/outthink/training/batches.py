@@ -36,8 +36,10 @@ def batched(draw: Callable[[], list[Document]], *, tokens: int, seed: int) -> It
         groups.append(rows)
         rng.shuffle(groups)
         for group in groups:
-            yield padded([d.tokens for d in group], 0, torch.int64), padded(
-                [d.targets for d in group], float("nan"), torch.float32)
+            yield (
+                padded([d.tokens for d in group], 0, torch.int64),
+                padded([d.targets for d in group], float("nan"), torch.float32),
+            )
 
 
 def padded(rows: list[list], fill: float, dtype: torch.dtype) -> Tensor:

@@ -24,13 +24,16 @@ class Attempts:
     answers: list[str | None]
 
 
-def attempt(model: Llama, tokenizer: Tokenizer, *, problems: list[WordProblem], n: int, temperature: float,
-            seed: int) -> list[Attempts]:
+def attempt(
+    model: Llama, tokenizer: Tokenizer, *, problems: list[WordProblem], n: int, temperature: float, seed: int
+) -> list[Attempts]:
     """Return `n` samples of the language model for each problem."""
     prompts = [encoding.ids for encoding in tokenizer.encode_batch([problem.prompt for problem in problems])]
     drawn = sample(model, prompts, n=n, temperature=temperature, seed=seed)
-    return [Attempts(problem, prompt, tokens, [answer_of(tokenizer.decode(row)) for row in tokens])
-            for problem, prompt, tokens in zip(problems, prompts, drawn, strict=True)]
+    return [
+        Attempts(problem, prompt, tokens, [answer_of(tokenizer.decode(row)) for row in tokens])
+        for problem, prompt, tokens in zip(problems, prompts, drawn, strict=True)
+    ]
 
 
 def reasoner_report(attempts: list[Attempts]) -> dict[str, float]:
@@ -45,8 +48,9 @@ def reasoner_report(attempts: list[Attempts]) -> dict[str, float]:
     report["output tokens"] = mean([len(row) for one in attempts for row in one.tokens])
     for k in (4, 16, n):
         report[f"coverage@{k}"] = mean([coverage(_rights(one), n, k=k) for one in attempts])
-        report[f"majority@{k}"] = mean(_resampled(attempts, k, lambda one, rows: vote_share(
-            [one.answers[i] for i in rows], one.problem.answer)))
+        report[f"majority@{k}"] = mean(
+            _resampled(attempts, k, lambda one, rows: vote_share([one.answers[i] for i in rows], one.problem.answer))
+        )
     return report
 
 
@@ -65,10 +69,10 @@ def reward_report(model: Llama, attempts: list[Attempts], *, tokenizer: Tokenize
     least: dict[str, list[float]] = {}
     for index, one in enumerate(attempts):
         finals, lows = [], []
-        for row, values in zip(one.tokens, scored[index * n:(index + 1) * n], strict=True):
+        for row, values in zip(one.tokens, scored[index * n : (index + 1) * n], strict=True):
             ends = [i for i, token in enumerate(row) if token == newline] or [len(row) - 1]
             at_ends = [values[len(one.prompt) + end] for end in ends]
-            verdicts = check_steps(one.problem, tokenizer.decode(row[:ends[-1] + 1]))
+            verdicts = check_steps(one.problem, tokenizer.decode(row[: ends[-1] + 1]))
             lines = list(zip(at_ends, verdicts, strict=False))[:-1]
             steps += lines
             firsts += [pair for at, pair in enumerate(lines) if at == 0 or lines[at - 1][1]]
@@ -78,14 +82,32 @@ def reward_report(model: Llama, attempts: list[Attempts], *, tokenizer: Tokenize
         outcomes += zip(finals, graded, strict=True)
         within.append(area_under_curve(finals, graded))
         last[one.problem.id], least[one.problem.id] = finals, lows
-    report = {"step AUC": _area(steps), "first-error AUC": _area(firsts), "outcome AUC pooled": _area(outcomes),
-              "outcome AUC within": mean(within)}
+    report = {
+        "step AUC": _area(steps),
+        "first-error AUC": _area(firsts),
+        "outcome AUC pooled": _area(outcomes),
+        "outcome AUC within": mean(within),
+    }
     for k in (4, 16, n):
         for name, chosen in (("last", last), ("min", least)):
-            report[f"best-of-{k} {name}"] = mean(_resampled(attempts, k, lambda one, rows, by=chosen: best_right(
-                [one.answers[i] for i in rows], one.problem.answer, scores=[by[one.problem.id][i] for i in rows])))
-        report[f"weighted@{k}"] = mean(_resampled(attempts, k, lambda one, rows: vote_share(
-            [one.answers[i] for i in rows], one.problem.answer, weights=[last[one.problem.id][i] for i in rows])))
+            report[f"best-of-{k} {name}"] = mean(
+                _resampled(
+                    attempts,
+                    k,
+                    lambda one, rows, by=chosen: best_right(
+                        [one.answers[i] for i in rows], one.problem.answer, scores=[by[one.problem.id][i] for i in rows]
+                    ),
+                )
+            )
+        report[f"weighted@{k}"] = mean(
+            _resampled(
+                attempts,
+                k,
+                lambda one, rows: vote_share(
+                    [one.answers[i] for i in rows], one.problem.answer, weights=[last[one.problem.id][i] for i in rows]
+                ),
+            )
+        )
     return report
 
 

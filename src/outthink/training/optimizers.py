@@ -17,6 +17,9 @@ class Rates:
     head: float = 3e-3
 
 
+DEFAULT = Rates()
+
+
 class Optimizers:
     """The optimizers of one model; `step(progress)` clips, steps and clears the gradients."""
 
@@ -25,11 +28,15 @@ class Optimizers:
         named = dict(model.named_parameters())
         matrices = [p for name, p in named.items() if ".layers." in name and p.dim() == 2]
         head = [p for name, p in named.items() if name.startswith("score.")]
-        rest = [p for name, p in named.items() if not name.startswith("score.") and
-                not (".layers." in name and p.dim() == 2)]
+        rest = [
+            p
+            for name, p in named.items()
+            if not name.startswith("score.") and not (".layers." in name and p.dim() == 2)
+        ]
         self._all = [
-            torch.optim.Muon(matrices, lr=rates.matrices, momentum=0.95, weight_decay=0.01,
-                             adjust_lr_fn="original", ns_steps=5),
+            torch.optim.Muon(
+                matrices, lr=rates.matrices, momentum=0.95, weight_decay=0.01, adjust_lr_fn="original", ns_steps=5
+            ),
             torch.optim.AdamW(rest, lr=rates.rest, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         if head:

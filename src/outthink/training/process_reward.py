@@ -20,10 +20,12 @@ from torch.nn import functional as F
 from outthink.engine.checkpoint import REWARD_MODEL
 from outthink.engine.llama import Llama
 from outthink.tasks.word_problems import LEVELS, WordProblem, answer_of, generate, grade, solution
-from outthink.tasks.word_story import Noise, tell
+from outthink.tasks.word_story import CARELESS, Noise, tell
 from outthink.training.batches import Document, batched
 from outthink.training.optimizers import Optimizers, Rates
 from outthink.training.rollouts import END_ID, sample
+
+_GENTLE = Rates(matrices=0.01, rest=1e-3, head=3e-3)  # the trunk already reads; it must not forget
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,21 @@ class Marking:
     temperature: float = 1.0
     rollouts: int = 0
     teacher: float = 0.5
-    noise: Noise = Noise()
+    noise: Noise = CARELESS
     steps: int = 2400
     tokens: int = 6144
-    rates: Rates = Rates(matrices=0.01, rest=1e-3, head=3e-3)
+    rates: Rates = _GENTLE
     seed: int = 1
 
 
-def train_reward_model(plan: Marking, reasoner: Llama, *, tokenizer: Tokenizer, log: Callable[[str], None] = print,
-                       checkpoint: Callable[[Llama], None] = lambda model: None) -> Llama:
+def train_reward_model(
+    plan: Marking,
+    reasoner: Llama,
+    *,
+    tokenizer: Tokenizer,
+    log: Callable[[str], None] = print,
+    checkpoint: Callable[[Llama], None] = lambda model: None,
+) -> Llama:
     """Return a reward model that starts from the trunk of `reasoner` and is trained by `plan`."""
     marked = list((rolled_out if plan.rollouts else checked)(plan, reasoner, tokenizer, log))
     own = _shuffled(marked, Random(f"own {plan.seed}"))
@@ -59,8 +67,11 @@ def train_reward_model(plan: Marking, reasoner: Llama, *, tokenizer: Tokenizer, 
     optimizers = Optimizers(model, plan.rates, warmup=30, hold=0.3)
     share = 0.0 if plan.rollouts else plan.teacher
     chance = Random(f"share {plan.seed}")
-    batches = batched(lambda: [next(taught if chance.random() < share else own) for _ in range(plan.tokens // 12)],
-                      tokens=plan.tokens, seed=plan.seed)
+    batches = batched(
+        lambda: [next(taught if chance.random() < share else own) for _ in range(plan.tokens // 12)],
+        tokens=plan.tokens,
+        seed=plan.seed,
+    )
     start, total, seen = time.monotonic(), 0.0, 0
     for step in range(plan.steps):
         tokens, targets = next(batches)
@@ -123,11 +134,18 @@ def rolled_out(plan: Marking, reasoner: Llama, tokenizer: Tokenizer, log: Callab
             for written in samples:
                 for end in _line_ends(written, newline)[:-1]:
                     prefixes.setdefault((*prompt, *written[:end]), index)
-        drawn = sample(reasoner, [list(prefix) for prefix in prefixes], n=plan.rollouts,
-                       temperature=plan.temperature, seed=plan.seed + len(prefixes))
-        value = {prefix: sum(_right(batch[index][0], prefix[len(batch[index][1]):], rest, tokenizer)
-                             for rest in rests) / plan.rollouts
-                 for (prefix, index), rests in zip(prefixes.items(), drawn, strict=True)}
+        drawn = sample(
+            reasoner,
+            [list(prefix) for prefix in prefixes],
+            n=plan.rollouts,
+            temperature=plan.temperature,
+            seed=plan.seed + len(prefixes),
+        )
+        value = {
+            prefix: sum(_right(batch[index][0], prefix[len(batch[index][1]) :], rest, tokenizer) for rest in rests)
+            / plan.rollouts
+            for (prefix, index), rests in zip(prefixes.items(), drawn, strict=True)
+        }
         for problem, prompt, samples in batch:
             for written in samples:
                 labels = [float("nan")] * (len(prompt) + len(written))
@@ -146,17 +164,23 @@ def _line_ends(tokens: list[int], newline: int) -> list[int]:
     return [index + 1 for index, token in enumerate(tokens) if token == newline]
 
 
-def _own_samples(plan: Marking, reasoner: Llama, tokenizer: Tokenizer,
-                 log: Callable[[str], None]) -> Iterator[tuple[WordProblem, list[int], list[list[int]]]]:
+def _own_samples(
+    plan: Marking, reasoner: Llama, tokenizer: Tokenizer, log: Callable[[str], None]
+) -> Iterator[tuple[WordProblem, list[int], list[list[int]]]]:
     per_level = plan.problems // len(LEVELS)
     start = time.monotonic()
     every = {level: generate("train", level, count=per_level, seed=plan.seed) for level in LEVELS}
     for at in range(0, per_level, 64):
         for level in LEVELS:
-            asked = every[level][at:at + 64]
+            asked = every[level][at : at + 64]
             prompts = [encoding.ids for encoding in tokenizer.encode_batch([problem.prompt for problem in asked])]
-            drawn = sample(reasoner, prompts, n=plan.samples, temperature=plan.temperature,
-                           seed=plan.seed * 1_000_003 + at * 8 + level)
+            drawn = sample(
+                reasoner,
+                prompts,
+                n=plan.samples,
+                temperature=plan.temperature,
+                seed=plan.seed * 1_000_003 + at * 8 + level,
+            )
             yield from zip(asked, prompts, drawn, strict=True)
         log(f"sampled {min(per_level, at + 64) * len(LEVELS)} problems  {time.monotonic() - start:.0f} s")
 
@@ -166,8 +190,11 @@ def _taught(plan: Marking, tokenizer: Tokenizer) -> Iterator[Document]:
     rng = Random(f"taught {plan.seed}")
     while True:
         told = [tell(rng, rng.choice(LEVELS), split="train", noise=plan.noise) for _ in range(256)]
-        texts = [text for story in told for text in
-                 (story.prompt, _lines(story.written), _lines((*story.steps, f"# {story.answer}")))]
+        texts = [
+            text
+            for story in told
+            for text in (story.prompt, _lines(story.written), _lines((*story.steps, f"# {story.answer}")))
+        ]
         ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
         for prompt, written, true in zip(ids[::3], ids[1::3], ids[2::3], strict=True):
             yield token_labels(prompt, [*written, END_ID], true=[*true, END_ID])

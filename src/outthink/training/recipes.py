@@ -10,7 +10,6 @@ from tokenizers import Tokenizer
 
 from outthink.engine.checkpoint import load_checkpoint, save_checkpoint
 from outthink.engine.llama import Llama
-from outthink.tasks.word_story import Noise
 from outthink.training.process_reward import Marking, train_reward_model
 from outthink.training.sft import MAX_LENGTH, Lessons, train_language_model
 from outthink.training.tokenizer import build_tokenizer, write_serving_files
@@ -33,8 +32,9 @@ RECIPES = {
 }
 
 
-def train(name: str, out: Path, *, base: Path | None = None, steps: int | None = None,
-          log: Callable[[str], None] = print) -> None:
+def train(
+    name: str, out: Path, *, base: Path | None = None, steps: int | None = None, log: Callable[[str], None] = print
+) -> None:
     """Train the recipe `name` and write the model to the folder `out`.
 
     Args:

@@ -16,9 +16,17 @@ END_ID = 0
 _ROWS = 256  # rows decoded together: enough to fill one core, and their cache stays in the tens of megabytes
 
 
-def sample(model: Llama, prefixes: list[list[int]], *, n: int, temperature: float, max_new: int = 110,
-           seed: int) -> list[list[list[int]]]:
-    """Return for each prefix `n` continuations, token lists that end with END_ID unless `max_new` cut them.
+def sample(
+    model: Llama,
+    prefixes: list[list[int]],
+    *,
+    n: int,
+    temperature: float,
+    max_new: int = 110,
+    stop: int = END_ID,
+    seed: int,
+) -> list[list[list[int]]]:
+    """Return for each prefix `n` continuations: token lists that end with END_ID or `stop` if `max_new` allows.
 
     The same model, prefixes and seed give the same draws on the same machine.  Temperature 0 is greedy.
     """
@@ -27,8 +35,8 @@ def sample(model: Llama, prefixes: list[list[int]], *, n: int, temperature: floa
     results: list[list[list[int]]] = [[] for _ in prefixes]
     together = max(1, _ROWS // n)
     for at in range(0, len(order), together):
-        chosen = order[at:at + together]
-        drawn = _decode(model, [prefixes[i] for i in chosen], n, temperature, max_new, generator)
+        chosen = order[at : at + together]
+        drawn = _decode(model, [prefixes[i] for i in chosen], n, temperature, max_new, stop, generator)
         for index, tokens in zip((i for i in chosen for _ in range(n)), drawn, strict=True):
             results[index].append(tokens)
     return results
@@ -46,13 +54,20 @@ def rewards(model: Llama, rows: list[list[int]], *, tokens: int = 16384) -> list
             hidden = model.hidden(padded([rows[i] for i in chosen], END_ID, torch.int64))
         scores = torch.sigmoid(model.logits(hidden.float())[..., 0]).tolist()
         for index, values in zip(chosen, scores, strict=True):
-            results[index] = values[:len(rows[index])]
+            results[index] = values[: len(rows[index])]
     return results
 
 
 @torch.no_grad()
-def _decode(model: Llama, prefixes: list[list[int]], n: int, temperature: float, max_new: int,
-            generator: torch.Generator) -> list[list[int]]:
+def _decode(
+    model: Llama,
+    prefixes: list[list[int]],
+    n: int,
+    temperature: float,
+    max_new: int,
+    stop: int,
+    generator: torch.Generator,
+) -> list[list[int]]:
     lengths = torch.tensor([len(prefix) for prefix in prefixes])
     cache = _Cache(model, len(prefixes), int(lengths.max()) + max_new)
     hidden = cache.feed(padded(prefixes, END_ID, torch.int64), torch.zeros_like(lengths))
@@ -67,7 +82,7 @@ def _decode(model: Llama, prefixes: list[list[int]], n: int, temperature: float,
         for row, token, done in zip(alive.tolist(), chosen.tolist(), ended.tolist(), strict=True):
             if not done:
                 drawn[row].append(token)
-        ended |= chosen == END_ID
+        ended |= (chosen == END_ID) | (chosen == stop)
         if bool(ended.all()):
             break
         if int(ended.sum()) * 4 > len(ended):  # compacting copies the cache, so not for every ended row
@@ -94,8 +109,10 @@ class _Cache:
         self._embed = model.model.embed_tokens.weight.detach()
         head = self._embed if config.tie_word_embeddings else model.lm_head.weight.detach()
         self._head = head.bfloat16()
-        self._weights = [{name: p.detach().bfloat16() for name, p in layer.named_parameters() if p.dim() == 2}
-                         for layer in self._layers]
+        self._weights = [
+            {name: p.detach().bfloat16() for name, p in layer.named_parameters() if p.dim() == 2}
+            for layer in self._layers
+        ]
         shape = (rows, config.num_key_value_heads, room, config.head_dim)
         self._keys = [torch.zeros(shape, dtype=torch.bfloat16) for _ in self._layers]
         self._values = [torch.zeros(shape, dtype=torch.bfloat16) for _ in self._layers]
@@ -117,12 +134,14 @@ class _Cache:
         hidden_from = torch.arange(length)[None, None] > positions[:, :, None]
         mask = torch.zeros(rows, 1, count, length, dtype=torch.bfloat16).masked_fill_(hidden_from[:, None], -1e4)
         at = torch.arange(rows)[:, None]
-        group, kv, width = config.num_attention_heads // config.num_key_value_heads, config.num_key_value_heads, config.head_dim
+        kv, width = config.num_key_value_heads, config.head_dim
+        group = config.num_attention_heads // kv
         x = self._embed[tokens]
         for layer, weights, keys, values in zip(self._layers, self._weights, self._keys, self._values, strict=True):
             h = layer.input_layernorm(x).bfloat16()
-            q, k, v = (F.linear(h, weights[f"self_attn.{name}_proj.weight"]).view(rows, count, -1, width)
-                       for name in "qkv")
+            q, k, v = (
+                F.linear(h, weights[f"self_attn.{name}_proj.weight"]).view(rows, count, -1, width) for name in "qkv"
+            )
             keys[at, :, positions] = rotated(k, cosine, sine).bfloat16()
             values[at, :, positions] = v
             q = (rotated(q, cosine, sine) * width**-0.5).bfloat16().transpose(1, 2)

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from outthink.engine.checkpoint import Config
 from outthink.engine.llama import Llama
 from outthink.tasks.word_problems import LEVELS, lessons
-from outthink.tasks.word_story import Noise
+from outthink.tasks.word_story import CARELESS, Noise
 from outthink.training.batches import Document, batched
-from outthink.training.optimizers import Optimizers, Rates
+from outthink.training.optimizers import DEFAULT, Optimizers, Rates
 
 MAX_LENGTH = 320
 
@@ -40,23 +40,35 @@ class Lessons:
     wide: int = 352
     steps: int = 2600
     tokens: int = 6144
-    noise: Noise | None = Noise()
+    noise: Noise | None = CARELESS
     curriculum: float = 0.15
-    rates: Rates = Rates()
+    rates: Rates = DEFAULT
     seed: int = 0
 
 
 def config_of(lessons: Lessons, tokenizer: Tokenizer) -> Config:
     """Return the shape of the model that `lessons` trains; token 0 ends a text."""
     return Config(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=lessons.width, intermediate_size=lessons.wide,
-        num_hidden_layers=lessons.layers, num_attention_heads=lessons.heads, num_key_value_heads=lessons.kv_heads,
-        head_dim=lessons.width // lessons.heads, max_position_embeddings=MAX_LENGTH, eos_token_id=0)
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=lessons.width,
+        intermediate_size=lessons.wide,
+        num_hidden_layers=lessons.layers,
+        num_attention_heads=lessons.heads,
+        num_key_value_heads=lessons.kv_heads,
+        head_dim=lessons.width // lessons.heads,
+        max_position_embeddings=MAX_LENGTH,
+        eos_token_id=0,
+    )
 
 
-def train_language_model(plan: Lessons, tokenizer: Tokenizer, *, log: Callable[[str], None] = print,
-                         checkpoint: Callable[[Llama], None] = lambda model: None) -> Llama:
-    """Return a language model trained by `plan`; `log` gets a line every 100 steps, `checkpoint` the model every 500."""
+def train_language_model(
+    plan: Lessons,
+    tokenizer: Tokenizer,
+    *,
+    log: Callable[[str], None] = print,
+    checkpoint: Callable[[Llama], None] = lambda model: None,
+) -> Llama:
+    """Return a language model trained by `plan`; `log` gets a line, `checkpoint` the model, now and then."""
     torch.manual_seed(plan.seed)
     model = Llama(config_of(plan, tokenizer))
     optimizers = Optimizers(model, plan.rates, warmup=50, hold=0.5)
@@ -97,8 +109,11 @@ class _School:
         self._lessons = {level: lessons(level, noise=plan.noise, seed=plan.seed) for level in LEVELS}
 
     def draw(self) -> list[Document]:
-        top = LEVELS[-1] if self.progress >= self._plan.curriculum else (
-            1 + int((LEVELS[-1] - 1) * self.progress / self._plan.curriculum))
+        top = (
+            LEVELS[-1]
+            if self.progress >= self._plan.curriculum
+            else (1 + int((LEVELS[-1] - 1) * self.progress / self._plan.curriculum))
+        )
         pairs = [next(self._lessons[self._rng.randint(1, top)]) for _ in range(self._plan.tokens // 16)]
         prompts = self._tokenizer.encode_batch([prompt for prompt, _ in pairs])
         solutions = self._tokenizer.encode_batch([solution for _, solution in pairs])

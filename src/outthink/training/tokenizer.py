@@ -26,11 +26,15 @@ def build_tokenizer(vocab_size: int = 512, *, seed: int = 0) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[END], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        vocab_size=vocab_size,
+        special_tokens=[END],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     texts = (prompt + solution for level in LEVELS for prompt, solution in islice(lessons(level, seed=seed), 500))
     citations = ("".join(f"[{n}]" for n in range(1, 21)) for _ in range(500))
     tokenizer.train_from_iterator((*texts, *citations), trainer)
@@ -41,8 +45,13 @@ def write_serving_files(folder: str | Path, *, max_length: int) -> None:
     """Write tokenizer_config.json and generation_config.json to `folder`, for transformers and for servers."""
     folder = Path(folder)
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": END, "bos_token": None,
-        "model_max_length": max_length, "clean_up_tokenization_spaces": False, "chat_template": _CHAT_TEMPLATE,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END,
+        "pad_token": END,
+        "bos_token": None,
+        "model_max_length": max_length,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": _CHAT_TEMPLATE,
     }
     generation = {"eos_token_id": 0, "pad_token_id": 0, "do_sample": True, "temperature": 0.8}
     for name, data in (("tokenizer_config.json", config), ("generation_config.json", generation)):
