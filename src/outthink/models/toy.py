@@ -29,7 +29,7 @@ WORLDS: Mapping[str, World] = {
     "toy/shorter": World(steps=1, p=0.5, rho=0.0, tokens=16, spread=0.4, wrong=0.5),
     "toy/lengths": World(steps=4, tokens=8, spread=0.3, wrong=1.5),
 }
-"""Named worlds. `longer`: wrong solutions are longer, so the first to finish is mostly right; `shorter`: the reverse."""
+"""Named worlds. `longer`: wrong solutions are longer, so the first to finish is mostly right; `shorter`: not so."""
 
 CARD = Card(prices={"prompt": 100_000, "output": 400_000}, params=1_000_000, attention=64)
 """An invented price card, so that budgets in dollars and FLOPs can be tried."""
@@ -114,7 +114,8 @@ class _Live:
 
     def __init__(self, owner: Toy, ticket: Ticket, request: Any) -> None:
         self.owner, self.ticket, self.request, self.wait = owner, ticket, request, owner.latency
-        self.text, self.paid, self.pending, self.logprobs = "", 0, "", []
+        self.text, self.paid, self.pending = "", 0, ""
+        self.logprobs: list[float] = []
         prompt, *pieces = (node.piece for node in request.prefix.chain())
         written = "".join(pieces)
         self.writer = Writer(owner.world, prompt, written)
@@ -193,7 +194,7 @@ class _Live:
 
 
 def toy_backend(name: str, **knobs: Any) -> Toy:
-    """Return the backend of a named world; knobs of `World` (p, steps ...) and of `Toy` (slots, speed ...) overrule it."""
+    """Return the backend of a named world; knobs of `World` (p, steps) and of `Toy` (slots, speed) overrule it."""
     if name not in WORLDS:
         raise unknown("toy model", name, WORLDS)
     world = {k: knobs.pop(k) for k in list(knobs) if k in World.__dataclass_fields__}

@@ -1,0 +1,154 @@
+"""Random programs of verbs: what a method may do, as data that can be printed, shrunk and played."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.budget import Budget, Limit
+from ..core.errors import BackendError, OutOfBudget
+from ..core.verbs import bound, cancel, first, fitting, gather, keep, left, note, start, wait, within
+from .scripted import job
+
+KINDS = ("all", "fit", "first", "within", "race", "orphan", "share")
+
+
+class Broken(Exception):
+    """What a program raises by mistake, on purpose."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One coroutine: its `steps` in order. A step is (kind, children, option); see `Player.step`."""
+
+    steps: tuple[tuple[str, tuple[Any, ...], Any], ...]
+
+
+@dataclass
+class Player:
+    """Plays programs and watches that no coroutine outlives its run.
+
+    alive: coroutines that have begun and not ended. resumed: how often one of them went on. groups: those published
+    by "share" steps, for "meet" steps that wait across the tree.
+    """
+
+    alive: int = 0
+    resumed: int = 0
+    groups: list[Any] = field(default_factory=list)
+
+    async def play(self, node: Node) -> int:
+        """Play `node`; return how many of its steps gave something."""
+        self.alive += 1
+        got = 0
+        try:
+            for kind, children, option in node.steps:
+                got += bool(await self.step(kind, children, option))
+                self.resumed += 1
+            return got
+        finally:
+            self.alive -= 1
+
+    def works(self, children: tuple[Any, ...], *, lazy: bool = False) -> Any:
+        def each() -> Iterator[Any]:
+            for child in children:
+                yield self.play(child) if isinstance(child, Node) else child
+
+        return each() if lazy else list(each())
+
+    async def step(self, kind: str, children: tuple[Any, ...], option: Any) -> Any:
+        match kind:
+            case "ask":
+                return await children[0] is None
+            case "all":
+                return await gather(self.works(children, lazy=option))
+            case "fit":
+                return await fitting(self.works(children, lazy=True), each=option)
+            case "first":
+                return await first(self.works(children), count=option)
+            case "within":
+                return await within(option, self.works(children))
+            case "race":
+                group = await start(self.works(children))
+                done = list(await wait(group, option))
+                await cancel(group)
+                return done
+            case "orphan":
+                return await start(self.works(children))
+            case "share":
+                group = await start(self.works(children))
+                self.groups.append(group)
+                return await wait(group)
+            case "meet":
+                return await wait(self.groups[option % len(self.groups)]) if self.groups else None
+            case "keep":
+                return await keep(option, option / 10 if option % 2 else None, complete=option % 3 > 0)
+            case "look":
+                await bound(children[0])
+                return (await left()).amounts
+            case "note":
+                return await note(what=option)
+            case "try":
+                try:
+                    return await self.play(children[0])
+                except (OutOfBudget, BackendError):
+                    return None
+            case "raise":
+                raise Broken(option)
+        raise AssertionError(kind)
+
+
+def program(rng: random.Random, *, depth: int = 3, meets: bool = False, faults: bool = True) -> Node:
+    """Return a random program at most `depth` coroutines deep; `meets`: with waits across the tree (may be circular)."""
+    steps: list[tuple[str, tuple[Any, ...], Any]] = []
+    for _ in range(rng.randint(1, 3)):
+        roll = rng.random()
+        if roll < 0.3 or depth <= 0:
+            steps.append(("ask", (_job(rng, faults),), None))
+        elif roll < 0.42:
+            steps.append(
+                (*rng.choice([("keep", ()), ("note", ()), ("look", (job(rng.randint(0, 9)),))]), rng.randint(0, 9))
+            )
+        elif roll < 0.47:
+            steps.append(("try", (program(rng, depth=depth - 1, meets=meets, faults=faults),), None))
+        elif roll < 0.49 and faults:
+            steps.append(("raise", (), rng.randint(0, 9)))
+        elif roll < 0.56 and meets:
+            steps.append(("meet", (), rng.randint(0, 3)))
+        else:
+            kind = rng.choice(KINDS)
+            children = tuple(
+                program(rng, depth=depth - 1, meets=meets, faults=faults) if rng.random() < 0.5 else _job(rng, faults)
+                for _ in range(rng.randint(0 if rng.random() < 0.1 else 1, 4))
+            )
+            steps.append((kind, children, _option(rng, kind, len(children))))
+    return Node(tuple(steps))
+
+
+def _job(rng: random.Random, faults: bool) -> Any:
+    worst = rng.choice((0, 1, 1, 2, 3, 5, 8, 20))
+    fail = "broken" if faults and rng.random() < 0.05 else None
+    late = rng.choice((0, 0, 0, 1, 3))
+    steps = rng.randint(0, 4)
+    retry = fail is not None and rng.random() < 0.3
+    return job(worst, rng.randint(0, worst), steps=steps, late=late, fail=fail, retry=retry, tag=rng.randint(0, 9))
+
+
+def _option(rng: random.Random, kind: str, n: int) -> Any:
+    match kind:
+        case "all":
+            return rng.random() < 0.5
+        case "fit":
+            return small_budget(rng) if rng.random() < 0.6 else None
+        case "first" | "race":
+            return rng.randint(1, max(n, 1))
+        case "within":
+            return small_budget(rng) if rng.random() < 0.5 else [small_budget(rng) for _ in range(n)]
+    return None
+
+
+def small_budget(rng: random.Random) -> Budget:
+    """Return a budget that such programs can exhaust: of output, calls, both, or nothing."""
+    limits = [Limit("output", rng.choice((0, 1, 3, 5, 10, 20, 40))), Limit("calls", rng.randint(0, 12))]
+    return Budget(tuple(limit for limit in limits if rng.random() < 0.7))
