@@ -7,13 +7,13 @@ iterable; results keep its order whoever finishes first. When a coroutine ends, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from .budget import Budget, Left
 from .cost import Cost
 from .errors import BackendError, OutOfBudget
 from .request import Request
+from .tree import Group, Outcome
 
 R = TypeVar("R")
 Grant = Cost | Budget
@@ -32,40 +32,12 @@ class Trap(Generic[R]):
         return (yield self)
 
 
-@dataclass(slots=True)
-class Outcome(Generic[R]):
-    """How a piece of work ended: `value` if it returned, `kept` the best it had kept, `error` why it did not return.
-
-    `index` is its position in the work; `cost` what it took (final when everything it started is settled).
-    """
-
-    index: int
-    value: R | None = None
-    kept: Any = None
-    error: Exception | None = None
-    cost: Cost | None = None
-
-    @property
-    def best(self) -> Any:
-        """The value, or what was kept, or None."""
-        return self.value if self.value is not None else self.kept
-
-
-class Group(Generic[R]):
-    """Pieces of work started together. `outcomes` holds those that ended, in order of completion."""
-
-    __slots__ = ("__weakref__", "outcomes")
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome[R]] = []
-
-
 def start(work: Iterable[Awaitable[R]], *, each: Grant | Iterable[Grant] | None = None) -> Trap[Group[R]]:
     """Begin every piece of `work`; with `each`, a piece begins only when its sub-budget can be set aside.
 
     An iterable of grants gives the pieces one each. Pieces are drawn lazily, a window at a time.
     """
-    return Trap("start", work, each, False)
+    return Trap("start", work, each, "all")
 
 
 def wait(group: Group[R], count: int | None = None) -> Trap[Sequence[Outcome[R]]]:
@@ -106,7 +78,7 @@ def note(**facts: Any) -> Trap[None]:
 
 async def gather(work: Iterable[Awaitable[R]]) -> list[R]:
     """Run all, together; return the results in the order given. The first error cancels the rest and is raised."""
-    group: Group[R] = await Trap("start", work, None, True)
+    group: Group[R] = await Trap("start", work, None, "together")
     done = await wait(group)
     failed = next((outcome.error for outcome in done if outcome.error is not None), None)
     if failed is not None:
@@ -126,7 +98,7 @@ async def fitting(work: Iterable[Awaitable[R]], *, each: Grant | None = None) ->
     that ran out of its own budget or whose backend failed gives what it had kept, or None. Other errors are raised.
     Raises OutOfBudget if every piece was refused, so that a caller can end; of no work returns [].
     """
-    group: Group[R] = await start(work, each=each)
+    group: Group[R] = await Trap("start", work, each, "fitting")
     done = await wait(group)
     drawn = max((outcome.index + 1 for outcome in done), default=0)
     out: list[R | None] = [None] * max(drawn, len(work) if isinstance(work, Sequence) else 0)

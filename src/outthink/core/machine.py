@@ -1,0 +1,315 @@
+"""Coroutines: resuming them, what they can do (the traps), and how they and everything they started end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from .cost import Cost
+from .dispatch import Dispatcher
+from .errors import Cancelled, InvalidInput, OutOfBudget
+from .request import Request
+from .run import Run
+from .trace import Decision
+from .tree import DONE, FLYING, LIVE, QUEUED, ZOMBIE, Group, Outcome, Task, Ticket
+from .verbs import Trap
+
+
+class Machine:
+    """The live trees of all runs. `ended(run, value, error)` is called when a top coroutine is over."""
+
+    def __init__(self, *, window: int, ended: Callable[[Run, Any, Exception | None], None]) -> None:
+        self.window, self.ended = window, ended
+        self.ready: deque[tuple[Task, Any, Exception | None]] = deque()
+        self.dispatcher: Dispatcher
+        self._traps: dict[str, Callable[..., None]] = {
+            "start": self._start, "wait": self._wait, "cancel": self._cancel, "keep": self._keep, "left": self._left,
+            "bound": self._bound, "note": self._note,
+        }  # fmt: skip
+
+    def begin(self, task: Task) -> None:
+        """Let a task take its first step; if it was waiting for its sub-budget, its group may draw the next piece."""
+        self.ready.append((task, None, None))
+        group = task.group
+        if group is not None and group.ungranted:
+            group.ungranted = False
+            self._draw(group)
+
+    # -- resuming
+
+    def drain(self) -> None:
+        """Resume everybody who can go on, until nobody can."""
+        ready = self.ready
+        while ready:
+            task, value, error = ready.popleft()
+            if task.state == DONE:
+                continue
+            try:
+                trap = task.coro.send(value) if error is None else task.coro.throw(error)
+            except StopIteration as stop:
+                self.finish(task, stop.value, None)
+            except Exception as raised:
+                if raised.__traceback__ is not None:
+                    raised.__traceback__ = raised.__traceback__.tb_next  # the reader wants the method, not this loop
+                if not isinstance(raised, OutOfBudget) and not hasattr(raised, "outthink_place"):
+                    raised.outthink_place = task.path  # type: ignore[attr-defined]
+                    raised.add_note(f"in {task.path}")
+                self.finish(task, None, raised)
+                del raised
+            else:
+                if isinstance(trap, Request):
+                    task.waiting = self._ask(trap, task, None, 0)
+                elif type(trap) is Trap:
+                    self._traps[trap.verb](task, *trap.args)
+                else:
+                    what = f"a method can only await requests and outthink's verbs, not {trap!r}; I/O belongs in a backend"
+                    ready.append((task, None, TypeError(what)))
+            del value, error
+
+    def _ask(self, request: Request[Any], task: Task, group: Group[Any] | None, place: int) -> Ticket:
+        ticket = Ticket(request, task, task.spawned, group)
+        ticket.place = place
+        task.spawned += 1
+        self.dispatcher.enqueue(ticket, task.account)
+        return ticket
+
+    # -- traps
+
+    def _start(self, task: Task, work: Any, each: Any, mode: str) -> None:
+        try:
+            group: Group[Any] = Group(task, work, each, mode)
+        except TypeError as error:
+            self.ready.append((task, None, error))
+            return
+        if task.groups is None:
+            task.groups = {}
+        task.groups[group] = None
+        self._draw(group)
+        self.ready.append((task, group, None))
+
+    def _draw(self, group: Group[Any]) -> None:
+        """Begin more pieces, as many as the window allows; one at a time while they wait for their sub-budgets."""
+        task = group.task
+        while group.source is not None and len(group.live) < self.window and not group.ungranted:
+            try:
+                piece = next(group.source)
+                grant = group.each if group.grants is None else next(group.grants, group)
+            except StopIteration:
+                group.source = None
+                break
+            except Exception as error:  # a bug in the iterable: it is the outcome of that place
+                group.source = None
+                group.outcomes.append(Outcome(group.drawn, error=error))
+                break
+            place, group.drawn = group.drawn, group.drawn + 1
+            if grant is group:
+                wrong: Exception = InvalidInput(f"only {place} sub-budgets for more pieces of work; give one for each")
+                if hasattr(piece, "close"):
+                    piece.close()
+                group.outcomes.append(Outcome(place, error=wrong))
+                group.source = None
+            elif isinstance(piece, Request):
+                if grant is None:
+                    group.live[self._ask(piece, task, group, place)] = None
+                else:
+                    self._spawn(_answered(piece), task, group, place, grant)
+            elif isinstance(piece, Coroutine):
+                self._spawn(piece, task, group, place, grant)
+            else:
+                wrong = TypeError(f"work is requests and coroutines, not {piece!r} (place {place})")
+                group.outcomes.append(Outcome(place, error=wrong))
+
+    def _spawn(self, coro: Coroutine[Any, Any, Any], parent: Task, group: Group[Any], place: int, grant: Any) -> None:
+        task = Task(coro, parent, parent.spawned, parent.account)
+        parent.spawned += 1
+        task.group, task.place, task.grant = group, place, grant
+        group.live[task] = None
+        if grant is None:
+            self.ready.append((task, None, None))
+        else:
+            task.state = QUEUED
+            group.ungranted = True
+            self.dispatcher.enqueue(task, parent.account)
+
+    def _wait(self, task: Task, group: Group[Any], count: int | None) -> None:
+        if group.satisfied(count):
+            task.depth = max(task.depth, group.depth)
+            self.ready.append((task, group.outcomes, None))
+        else:
+            group.waiters.append((task, count))
+
+    def _cancel(self, task: Task, group: Group[Any]) -> None:
+        self._drop(group)
+        for node in list(group.live):
+            self.stop(node)
+        group.live.clear()
+        self._abandon(group)
+        if group.task.groups is not None:
+            group.task.groups.pop(group, None)
+        self.ready.append((task, None, None))
+
+    def _keep(self, task: Task, state: Any, value: float | None, complete: bool) -> None:
+        if value is not None and value != value:
+            wrong = InvalidInput(f"keep(value={value}): a value is a number; what has no score is kept without one")
+            self.ready.append((task, None, wrong))
+            return
+        run: Run = task.run
+        if task.keep(state, value, complete) and task.parent is None:
+            run.history.append((run.tally.cost(), value))
+            run.decide(task.path, "keep", value=value, complete=complete)
+        self.ready.append((task, None, None))
+
+    def _left(self, task: Task) -> None:
+        left = task.account.left()
+        task.run.decide(task.path, "left", left={meter.kind: amount for meter, amount in left.amounts})
+        self.ready.append((task, left, None))
+
+    def _bound(self, task: Task, request: Request[Any]) -> None:
+        ticket = Ticket(request, task, task.spawned, None)
+        task.spawned += 1
+        try:
+            cost = self.dispatcher.price(ticket)
+        except Exception as error:
+            self.ready.append((task, None, error))
+            return
+        task.run.decide(ticket.path, "bound", bound=cost)
+        self.ready.append((task, cost, None))
+
+    def _note(self, task: Task, facts: dict[str, Any]) -> None:
+        run: Run = task.run
+        if run.recording:
+            run.record(Decision(run.tick, task.path, "note", facts))
+        self.ready.append((task, None, None))
+
+    # -- endings
+
+    def finish(self, node: Ticket | Task, value: Any, error: Exception | None, cost: Cost | None = None) -> None:
+        """A request was answered or refused, or a coroutine is over: tell whoever waits."""
+        ungranted = node.state == QUEUED and type(node) is Task
+        node.state = DONE
+        if type(node) is Task:
+            if ungranted:
+                node.coro.close()
+                cost = Cost()
+            else:
+                self._orphans(node)
+                if node.grant is not None:
+                    cost = node.account.tally.cost()
+                    self.dispatcher.close(node.account)
+        else:
+            node.run.depth = max(node.run.depth, node.depth)
+        group = node.group
+        if group is None:
+            if type(node) is Ticket:
+                parent = node.parent
+                parent.waiting = None
+                parent.depth = max(parent.depth, node.depth)
+                self.ready.append((parent, value, error))
+            else:
+                self.ended(node.run, value, error)
+            return
+        node.group = None
+        kept = node.best if type(node) is Task else None
+        group.live.pop(node, None)
+        group.depth = max(group.depth, node.depth)
+        group.outcomes.append(Outcome(node.place, value, kept, error, cost))
+        if ungranted:
+            group.ungranted = False
+        if group.mode == "fitting" and isinstance(error, OutOfBudget) and (ungranted or group.each is None):
+            self._drop(group)
+        self._draw(group)
+        self._wake(group)
+
+    def _wake(self, group: Group[Any]) -> None:
+        if not group.live and group.source is None and group.task.groups is not None:
+            group.task.groups.pop(group, None)
+        if group.waiters:
+            asleep = []
+            for task, count in group.waiters:
+                if group.satisfied(count):
+                    task.depth = max(task.depth, group.depth)
+                    self.ready.append((task, group.outcomes, None))
+                else:
+                    asleep.append((task, count))
+            group.waiters = asleep
+
+    def _drop(self, group: Group[Any]) -> None:
+        """Draw nothing more. Coroutines that a list still holds are closed: nobody else will."""
+        source, group.source = group.source, None
+        if source is not None and isinstance(group.work, Sequence):
+            for piece in source:
+                if isinstance(piece, Coroutine):
+                    piece.close()
+        elif source is not None and hasattr(source, "close"):
+            source.close()
+
+    def _abandon(self, group: Group[Any]) -> None:
+        waiters, group.waiters = group.waiters, []
+        for task, _ in waiters:
+            if task.state != DONE:
+                gone = Cancelled(f"{task.path} waited for work that {group.task.path} started and that was cancelled")
+                self.ready.append((task, None, gone))
+
+    def _orphans(self, task: Task) -> None:
+        """When a coroutine ends, everything it started is cancelled."""
+        if task.groups:
+            for group in list(task.groups):
+                self._drop(group)
+                for node in list(group.live):
+                    self.stop(node)
+                group.live.clear()
+                self._abandon(group)
+        task.groups = None
+
+    def stop(self, node: Ticket | Task) -> None:
+        """Cancel a node and everything below it, without recursion. Sub-budgets close from the leaves up."""
+        stack: list[Ticket | Task] = [node]
+        opened: list[Task] = []
+        while stack:
+            node = stack.pop()
+            if node.state == DONE or node.state == ZOMBIE:
+                continue
+            node.group = None
+            if type(node) is Ticket:
+                if node.state != FLYING:
+                    node.run.decide(node.path, "cancel")
+                self.dispatcher.cancel(node)
+                continue
+            assert type(node) is Task
+            if node.state == QUEUED:
+                self.dispatcher.forget(node, node.account)
+            elif node.grant is not None:
+                opened.append(node)
+            granted, node.state = node.state == LIVE, DONE
+            if node.waiting is not None:
+                stack.append(node.waiting)
+                node.waiting = None
+            for group in node.groups or ():
+                self._drop(group)
+                stack.extend(reversed(group.live))
+                group.live.clear()
+                self._abandon(group)
+            node.groups = None
+            try:
+                node.coro.close()
+            except Exception as error:  # it awaited, or failed, while it was being closed
+                node.run.decide(node.path, "note", reason=f"ignored while cancelling: {error!r}", started=granted)
+        for task in reversed(opened):
+            self.dispatcher.close(task.account)
+
+    def waiting(self, run: Run) -> list[str]:
+        """Return the paths of the coroutines of a run that wait for others: what `Stuck` reports."""
+        out, stack = [], [run.root]
+        while stack:
+            task = stack.pop()
+            below = [node for group in task.groups or () for node in group.live if type(node) is Task]
+            if not below:
+                out.append(task.path)
+            stack.extend(below)
+        return sorted(out)
+
+
+async def _answered(request: Request[Any]) -> Any:
+    """A request that has a sub-budget of its own."""
+    return await request
