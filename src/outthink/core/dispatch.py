@@ -266,10 +266,11 @@ class Dispatcher:
         while low < high:  # the largest number that fits: costs grow with tokens
             middle = (low + high + 1) // 2
             low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        dear = ticket.bound
         ticket.request = shorter(low)
         ticket.bound = bound(ticket, ticket.request)
         ticket.amounts = account.amounts(ticket.bound)
-        account.run.decide(ticket.path, "clip", max_tokens=low, bound=ticket.bound)
+        account.run.decide(ticket.path, "clip", max_tokens=low, bound=ticket.bound, whole=dear)
         return True
 
     def _refuse(self, item: Ticket | Task, account: Account, short: Shortfall) -> int:

@@ -121,7 +121,7 @@ class Runtime:
 
     def cancel(self, run: Run) -> None:
         """Stop a run; it is done when everything in flight has settled."""
-        self._halt(run, "cancelled")
+        self.halt(run, "cancelled")
 
     def post(self, call: Callable[[], None]) -> None:
         """Have `call` called in the thread that drives the runtime: how other threads start and cancel runs."""
@@ -146,7 +146,7 @@ class Runtime:
                 self.step()
         except BaseException:
             for run in mine:
-                self._halt(run, "cancelled")
+                self.halt(run, "cancelled")
             raise
 
     def step(self) -> None:
@@ -233,7 +233,7 @@ class Runtime:
         if self._dispatcher.later:
             self._dispatcher.due()
         while self._deadlines and (self._deadlines[0][2].done or self._deadlines[0][0] <= self._clock()):
-            self._halt(heappop(self._deadlines)[2], "deadline")
+            self.halt(heappop(self._deadlines)[2], "deadline")
 
     def _stuck(self) -> bool:
         """Fail the runs in which everybody waits for somebody else; return whether there was one."""
@@ -311,7 +311,8 @@ class Runtime:
 
     # -- the end of a run
 
-    def _halt(self, run: Run, why: str) -> None:
+    def halt(self, run: Run, why: str) -> None:
+        """Stop a run now, as "cancelled" or "deadline"; one that has ended stays as it is."""
         if run.stopped is None:
             run.decide(run.root.path, "deadline" if why == "deadline" else "cancel")
             self._machine.stop(run.root)
@@ -361,7 +362,7 @@ class Runtime:
     def close(self) -> None:
         """Cancel what runs, and close the backends."""
         for run in list(self._runs):
-            self._halt(run, "cancelled")
+            self.halt(run, "cancelled")
         self.drive()
         for port in self._dispatcher.ports:
             port.backend.close()
