@@ -11,7 +11,7 @@ BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.outthink-installed
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_FLAGS)
 
-.PHONY: help setup demo test check format coverage claims bench train integration clean
+.PHONY: help setup demo results test check format coverage claims bench train integration constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -25,6 +25,18 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) flit_core
 	$(PIP) --no-build-isolation -e ".[engine,analysis,dev]"
 	@touch $@
+
+# Seven ways of spending, at six budgets for each of 64 held-out problems, with the models that come along.
+DEMO := compare word_problems --model embedded/reasoner --limit 64 --seed 0 \
+        --methods greedy,majority,best_of_n,beam,rebase,particle_filter,adaptive \
+        --budgets 128,256,512,1k,2k,4k
+
+demo: $(STAMP)  ## accuracy against budget, seven methods; writes outputs/demo
+	rm -rf outputs/demo
+	$(BIN)/outthink $(DEMO) -o outputs/demo
+
+results: demo  ## the table in README.md, from a new run of the demo
+	$(BIN)/python benchmarks/readme_table.py outputs/demo
 
 test: $(STAMP)  ## the fast tests
 	$(BIN)/python -m pytest
@@ -44,8 +56,32 @@ coverage: $(STAMP)  ## branch coverage of the contract, which is to be complete
 claims: $(STAMP)  ## what the papers claim, measured (slow)
 	$(BIN)/python -m pytest -m "slow and not integration and not gpu" --timeout 1800
 
+bench: $(STAMP)  ## what the runtime and the engine take
+	@for script in $(filter-out benchmarks/readme_table.py,$(wildcard benchmarks/*.py)); do \
+	    echo "== $$script"; $(BIN)/python $$script || exit 1; \
+	done
+
+# About an hour on two cores for each; what is shipped stays as it is until somebody copies the new folder over it.
+MODELS := outputs/embedded
+TRAIN  := $(BIN)/python -m outthink.training train
+train: $(STAMP)  ## the embedded models anew, into outputs/embedded
+	$(TRAIN) reasoner --out $(MODELS)/reasoner
+	$(TRAIN) reasoner-small --out $(MODELS)/reasoner-small
+	$(TRAIN) reasoner-prm --base $(MODELS)/reasoner --out $(MODELS)/reasoner-prm
+	$(TRAIN) reasoner-prm-weak --base $(MODELS)/reasoner --out $(MODELS)/reasoner-prm-weak
+
 integration: $(STAMP)  ## against servers that are not ours (slow)
 	$(BIN)/python -m pytest -m integration --timeout 1800
+
+# Everything at its newest within the ranges of pyproject.toml, except torch: to move that, edit its line first.
+FRESH := build/constraints
+constraints:  ## pin the newest versions that the ranges allow
+	$(PYTHON) -m venv --clear $(FRESH)
+	$(FRESH)/bin/python -m pip install --quiet $(PIP_FLAGS) flit_core "$$(grep '^torch==' constraints.txt)"
+	$(FRESH)/bin/python -m pip install --quiet $(PIP_FLAGS) --no-build-isolation -e ".[engine,analysis,dev]"
+	{ grep '^#' constraints.txt; $(FRESH)/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > $(FRESH).txt
+	mv $(FRESH).txt constraints.txt
+	rm -rf $(FRESH)
 
 clean:  ## remove what the targets made, the virtual environment included
 	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

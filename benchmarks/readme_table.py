@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "demo.json"
 README = ROOT / "README.md"
+PENDING = "*Not measured yet: `make results` runs the demo and writes the table here.*"
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
@@ -76,9 +77,9 @@ def _caption(data: Mapping[str, Any]) -> str:
     )
 
 
-def block(data: Mapping[str, Any]) -> str:
-    """Return what stands in README.md between the two marks, marks included."""
-    return f"{START}\n{render(data)}\n{END}"
+def block(data: Mapping[str, Any] | None) -> str:
+    """Return what stands in README.md between the two marks, marks included; without data it says so."""
+    return f"{START}\n{PENDING if data is None else render(data)}\n{END}"
 
 
 def fill(text: str, data: Mapping[str, Any]) -> str:
