@@ -142,7 +142,7 @@ def test_recipes_write_models_that_are_read_back(tmp_path, monkeypatch):
     ("name", "base", "message"),
     [
         ("reasoner-prm", None, "starts from reasoner: give its folder"),
-        ("reasoner", "here", "starts from nothing"),
+        ("reasoner-clean", "here", "starts from nothing"),
         ("reasonr", None, "there is no recipe 'reasonr'"),
     ],
 )

@@ -38,7 +38,7 @@ class Marking:
     teacher: share of the documents that are fresh solutions of the careless teacher (checked labels only).
     """
 
-    problems: int = 10240
+    problems: int = 8192
     samples: int = 4
     temperature: float = 1.0
     rollouts: int = 0

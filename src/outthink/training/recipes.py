@@ -17,28 +17,38 @@ from outthink.training.tokenizer import build_tokenizer, write_serving_files
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A named training.  A reward model has a `base`, the language model whose trunk and samples it learns from."""
+    """A named training; `base` is the recipe of the model it starts from, None for random weights.
+
+    A reward model learns from samples of its base as well.
+    """
 
     plan: Lessons | Marking
     base: str | None = None
 
 
+# Telling who gives from who receives is learned late, and hardly at all from a teacher who confuses them more often
+# than not.  So a careful teacher comes first: the reasoner is the clean one, taught on by the careless teacher.
 RECIPES = {
-    "reasoner": Recipe(Lessons(steps=3000)),
-    "reasoner-prm": Recipe(Marking(steps=2400), base="reasoner"),
-    "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, steps=2000)),
+    "reasoner-clean": Recipe(Lessons(noise=None, steps=2600)),
+    "reasoner": Recipe(Lessons(steps=1000, curriculum=0.0), base="reasoner-clean"),
+    "reasoner-prm": Recipe(Marking(steps=1800), base="reasoner"),
     "reasoner-prm-weak": Recipe(Marking(problems=1024, samples=6, rollouts=4, steps=600), base="reasoner"),
-    "reasoner-clean": Recipe(Lessons(noise=None, steps=2000)),
+    "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, noise=None, steps=2600)),
 }
 
 
 def train(
-    name: str, out: Path, *, base: Path | None = None, steps: int | None = None, log: Callable[[str], None] = print
+    name: str,
+    out: Path,
+    *,
+    base: Path | None = None,
+    steps: int | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Train the recipe `name` and write the model to the folder `out`.
 
     Args:
-      base: folder of the language model a reward model starts from; needed for those, refused for others.
+      base: folder of the model it starts from; needed where the recipe has a base, refused elsewhere.
       steps: optimizer steps in place of the recipe's, for a try-out or a longer training.
       log: gets progress, line by line.
     """
@@ -53,12 +63,11 @@ def train(
     def save(model: Llama) -> None:
         write_model(out, model, tokenizer)
 
+    start, tokenizer = read_model(base) if base else (None, build_tokenizer())
     if isinstance(plan, Lessons):
-        tokenizer = build_tokenizer()
-        model = train_language_model(plan, tokenizer, log=log, checkpoint=save)
+        model = train_language_model(plan, tokenizer, start=start, log=log, checkpoint=save)
     else:
-        reasoner, tokenizer = read_model(base)
-        model = train_reward_model(plan, reasoner, tokenizer=tokenizer, log=log, checkpoint=save)
+        model = train_reward_model(plan, start, tokenizer=tokenizer, log=log, checkpoint=save)
     save(model)
 
 

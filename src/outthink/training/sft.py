@@ -1,4 +1,4 @@
-"""Supervised fine-tuning from nothing: a small Llama learns to write the teacher's solutions.
+"""Supervised fine-tuning: a small Llama, new or trained before, learns to write the teacher's solutions.
 
 Loss on solution tokens only; levels enter one after the other over the first part of training.
 """
@@ -65,16 +65,22 @@ def train_language_model(
     plan: Lessons,
     tokenizer: Tokenizer,
     *,
+    start: Llama | None = None,
     log: Callable[[str], None] = print,
     checkpoint: Callable[[Llama], None] = lambda model: None,
 ) -> Llama:
-    """Return a language model trained by `plan`; `log` gets a line, `checkpoint` the model, now and then."""
+    """Return a language model trained by `plan`, from the weights of `start` or from random ones.
+
+    `log` gets a line every 100 steps, `checkpoint` the unfinished model every 500.
+    """
     torch.manual_seed(plan.seed)
     model = Llama(config_of(plan, tokenizer))
+    if start is not None:
+        model.load_state_dict(start.state_dict())
     optimizers = Optimizers(model, plan.rates, warmup=50, hold=0.5)
     school = _School(plan, tokenizer)
     batches = batched(school.draw, tokens=plan.tokens, seed=plan.seed)
-    start, total, seen = time.monotonic(), 0.0, 0
+    began, total, seen = time.monotonic(), 0.0, 0
     for step in range(plan.steps):
         school.progress = step / plan.steps
         tokens, targets = next(batches)
@@ -83,7 +89,7 @@ def train_language_model(
         optimizers.step(school.progress)
         total, seen = total + loss.item(), seen + tokens.numel()
         if (step + 1) % 100 == 0:
-            rate = seen / (time.monotonic() - start)
+            rate = seen / (time.monotonic() - began)
             log(f"step {step + 1}/{plan.steps}  loss {total / 100:.4f}  {seen / 1e6:.1f}M tokens  {rate:.0f} tokens/s")
             total = 0.0
         if (step + 1) % 500 == 0:
@@ -109,11 +115,9 @@ class _School:
         self._lessons = {level: lessons(level, noise=plan.noise, seed=plan.seed) for level in LEVELS}
 
     def draw(self) -> list[Document]:
-        top = (
-            LEVELS[-1]
-            if self.progress >= self._plan.curriculum
-            else (1 + int((LEVELS[-1] - 1) * self.progress / self._plan.curriculum))
-        )
+        top = LEVELS[-1]
+        if self.progress < self._plan.curriculum:
+            top = 1 + int((top - 1) * self.progress / self._plan.curriculum)
         pairs = [next(self._lessons[self._rng.randint(1, top)]) for _ in range(self._plan.tokens // 16)]
         prompts = self._tokenizer.encode_batch([prompt for prompt, _ in pairs])
         solutions = self._tokenizer.encode_batch([solution for _, solution in pairs])
