@@ -60,7 +60,7 @@ class Faulty:
 
     stepped = True
 
-    def __init__(self, backend: Backend, faults: Faults = Faults(), *, seed: int = 0) -> None:  # noqa: B008
+    def __init__(self, backend: Backend, faults: Faults = Faults(), *, seed: int = 0) -> None:
         if not backend.stepped:
             raise InvalidInput("Faulty wraps stepped backends; put the faults of others into their server")
         self.backend, self.faults, self.seed = backend, faults, seed

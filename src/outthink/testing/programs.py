@@ -21,9 +21,13 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """One coroutine: its `steps` in order. A step is (kind, children, option); see `Player.step`."""
+    """One coroutine: its `steps` in order. A step is (kind, children, option); see `Player.step`.
+
+    patient: it goes on with its next step after one that a budget or a backend refused.
+    """
 
     steps: tuple[tuple[str, tuple[Any, ...], Any], ...]
+    patient: bool = False
 
 
 @dataclass
@@ -44,8 +48,13 @@ class Player:
         got = 0
         try:
             for kind, children, option in node.steps:
-                got += bool(await self.step(kind, children, option))
-                self.resumed += 1
+                try:
+                    got += bool(await self.step(kind, children, option))
+                except (OutOfBudget, BackendError):
+                    if not node.patient:
+                        raise
+                finally:
+                    self.resumed += 1
             return got
         finally:
             self.alive -= 1
@@ -89,20 +98,15 @@ class Player:
                 return (await left()).amounts
             case "note":
                 return await note(what=option)
-            case "try":
-                try:
-                    return await self.play(children[0])
-                except (OutOfBudget, BackendError):
-                    return None
             case "raise":
                 raise Broken(option)
         raise AssertionError(kind)
 
 
 def program(rng: random.Random, *, depth: int = 3, meets: bool = False, faults: bool = True) -> Node:
-    """Return a random program at most `depth` coroutines deep; `meets`: with waits across the tree (may be circular)."""
+    """Return a random program at most `depth` coroutines deep; `meets`: with waits across the tree, circular ones too."""
     steps: list[tuple[str, tuple[Any, ...], Any]] = []
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.randint(1, 4)):
         roll = rng.random()
         if roll < 0.3 or depth <= 0:
             steps.append(("ask", (_job(rng, faults),), None))
@@ -110,24 +114,22 @@ def program(rng: random.Random, *, depth: int = 3, meets: bool = False, faults: 
             steps.append(
                 (*rng.choice([("keep", ()), ("note", ()), ("look", (job(rng.randint(0, 9)),))]), rng.randint(0, 9))
             )
-        elif roll < 0.47:
-            steps.append(("try", (program(rng, depth=depth - 1, meets=meets, faults=faults),), None))
-        elif roll < 0.49 and faults:
+        elif roll < 0.43 and faults:
             steps.append(("raise", (), rng.randint(0, 9)))
-        elif roll < 0.56 and meets:
+        elif roll < 0.52 and meets:
             steps.append(("meet", (), rng.randint(0, 3)))
         else:
             kind = rng.choice(KINDS)
             children = tuple(
                 program(rng, depth=depth - 1, meets=meets, faults=faults) if rng.random() < 0.5 else _job(rng, faults)
-                for _ in range(rng.randint(0 if rng.random() < 0.1 else 1, 4))
+                for _ in range(rng.randint(0 if rng.random() < 0.1 else 1, 6))
             )
             steps.append((kind, children, _option(rng, kind, len(children))))
-    return Node(tuple(steps))
+    return Node(tuple(steps), patient=rng.random() < 0.6)
 
 
 def _job(rng: random.Random, faults: bool) -> Any:
-    worst = rng.choice((0, 1, 1, 2, 3, 5, 8, 20))
+    worst = rng.choice((0, 1, 1, 2, 3, 5, 8, 12))
     fail = "broken" if faults and rng.random() < 0.05 else None
     late = rng.choice((0, 0, 0, 1, 3))
     steps = rng.randint(0, 4)
@@ -150,5 +152,6 @@ def _option(rng: random.Random, kind: str, n: int) -> Any:
 
 def small_budget(rng: random.Random) -> Budget:
     """Return a budget that such programs can exhaust: of output, calls, both, or nothing."""
-    limits = [Limit("output", rng.choice((0, 1, 3, 5, 10, 20, 40))), Limit("calls", rng.randint(0, 12))]
+    size = rng.choice((1, 1, 4, 16))
+    limits = [Limit("output", size * rng.choice((0, 5, 10, 15, 20, 30))), Limit("calls", size * rng.choice((0, 3, 5, 8, 12)))]
     return Budget(tuple(limit for limit in limits if rng.random() < 0.7))

@@ -49,7 +49,7 @@ class Scripted:
     """Serves `job` requests and remembers what it served.
 
     slots: how many it takes at once. limit: steps after which it gives up on its driver (AssertionError: a test hangs
-    otherwise). `served` is the sum of what it settled, `log` the order of events: ("submit" | "cancel" | "settle", path).
+    otherwise). served: the sum of what it settled. log: what happened in order, ("submit" | "cancel" | "settle", path).
     """
 
     stepped = True
@@ -96,10 +96,9 @@ class Scripted:
                 if work.cancelled > 0:
                     work.cancelled -= 1
                     continue
-                part = {
-                    u: n * min(work.age, script["steps"]) // max(script["steps"], 1) for u, n in script["cost"].items()
-                }
-                item = Settled(ticket, None, Cost.of(work.request.model, **(part | {"calls": 1})), Failure("cancelled"))
+                done, whole = min(work.age, script["steps"]), max(script["steps"], 1)
+                part = {unit: n * done // whole for unit, n in script["cost"].items()} | {"calls": 1}
+                item = Settled(ticket, None, Cost.of(work.request.model, **part), Failure("cancelled"))
             elif work.age < script["steps"]:
                 work.age += 1
                 continue

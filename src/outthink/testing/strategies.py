@@ -63,8 +63,8 @@ def requests(*, models: tuple[str, ...] = MODELS) -> st.SearchStrategy[Any]:
     model = st.sampled_from(models)
     samples = st.builds(
         Sample, prefixes(), model, st.integers(0, 2**63 - 1), st.none() | st.integers(0, 64),
-        at_least=st.none() | st.integers(1, 8), temperature=st.floats(0, 2), stop=st.lists(st.text(min_size=1)).map(tuple),
-        logprobs=st.booleans(),
+        at_least=st.none() | st.integers(1, 8), temperature=st.floats(0, 2),
+        stop=st.lists(st.text(min_size=1)).map(tuple), logprobs=st.booleans(),
     )  # fmt: skip
     scores = st.builds(Score, prefixes(), model, st.sampled_from(["reward", "logprob"]), st.none() | st.just("\n"))
     return samples | scores | st.builds(Embed, st.text(), model) | st.builds(Call, st.text(), st.text())

@@ -1,0 +1,92 @@
+"""A counter in front of one backend: hands requests over as the runtime would, and keeps what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from queue import Empty, Queue
+from time import monotonic
+from typing import Any
+
+from ...core.backend import Backend, Item, Progress, Settled
+from ...core.cost import Cost
+from ...core.request import Request
+
+
+class Slip:
+    """A ticket without a runtime."""
+
+    __slots__ = ("bound", "held", "path", "request")
+
+    def __init__(self, request: Request[Any], path: str, held: set[bytes]) -> None:
+        self.request, self.path, self.held = request, path, held
+        self.bound = Cost()
+
+
+class Desk:
+    """Drives `backend` by its port alone.
+
+    patience: seconds without a report after which a backend that works elsewhere is given up.
+    settled: the ends by ticket; a second end of the same ticket is an AssertionError at once.
+    """
+
+    def __init__(self, backend: Backend, *, patience: float = 30.0, steps: int = 100_000) -> None:
+        self.backend, self.patience, self.steps = backend, patience, steps
+        self.held: set[bytes] = set()
+        self.settled: dict[Slip, Settled] = {}
+        self.streamed: dict[Slip, str] = {}
+        self.flying: dict[Slip, None] = {}
+        self.inbox: Queue[Sequence[Item]] = Queue()
+        backend.attach(self.inbox.put)
+
+    def offer(self, request: Request[Any]) -> Slip:
+        """Price and submit one request, waiting for room."""
+        slip = Slip(request, f"desk/{len(self.settled) + len(self.flying)}", self.held)
+        slip.bound = self.backend.bound(slip, request)
+        while self.backend.room() <= 0:
+            assert self.flying, "no room although nothing is in flight"
+            self.turn()
+        self.flying[slip] = None
+        prefix = getattr(request, "prefix", None)
+        if prefix is not None and "prefix" in self.backend.capabilities:
+            self.held.add(prefix.digest)
+        self.backend.submit(slip, request)
+        return slip
+
+    def turn(self) -> None:
+        """Let the backend work for a moment and book what it reports."""
+        if self.backend.stepped:
+            self._book(self.backend.step())
+            return
+        try:
+            self._book(self.inbox.get(timeout=self.patience))
+        except Empty:
+            raise AssertionError(f"no report for {self.patience} s with {len(self.flying)} tickets in flight") from None
+
+    def _book(self, items: Iterable[Item]) -> None:
+        for item in items:
+            slip = item.ticket
+            assert isinstance(slip, Slip) and (slip in self.flying or slip in self.settled), "an unknown ticket"
+            assert slip not in self.settled, f"{slip.path} was reported again after its end"
+            if isinstance(item, Progress):
+                self.streamed[slip] = self.streamed.get(slip, "") + item.text
+                continue
+            del self.flying[slip]
+            self.settled[slip] = item
+            prefix = getattr(item.reply, "prefix", None)
+            if prefix is not None and "prefix" in self.backend.capabilities:
+                self.held.add(prefix.digest)
+
+    def finish(self) -> None:
+        """Wait until every ticket has settled."""
+        turns, begun = 0, monotonic()
+        while self.flying:
+            self.turn()
+            turns += 1
+            assert turns < self.steps, f"{turns} steps and still {len(self.flying)} tickets in flight"
+            assert self.backend.stepped or monotonic() - begun < 10 * self.patience, "it never ends"
+
+    def serve(self, requests: Iterable[Request[Any]]) -> list[Settled]:
+        """Serve all; return their ends in the order given."""
+        slips = [self.offer(request) for request in requests]
+        self.finish()
+        return [self.settled[slip] for slip in slips]
