@@ -58,10 +58,10 @@ class Account:
 
     def __init__(self, run: Any, parent: Account | None, gauges: Mapping[Meter, int]) -> None:
         self.run, self.parent = run, parent
-        self.own = tuple(Gauge(meter, cap, self) for meter, cap in gauges.items())
+        self.own: tuple[Gauge, ...] = tuple(Gauge(meter, cap, self) for meter, cap in gauges.items())
         kinds = {meter.kind for meter in gauges}
         inherited = tuple(g for g in parent.gauges if g.meter.kind not in kinds) if parent is not None else ()
-        self.gauges = self.own + inherited
+        self.gauges: tuple[Gauge, ...] = self.own + inherited
         self.level: int = parent.level + 1 if parent is not None else 0
         self.queue: deque[Any] = deque()
         self.busy = 0

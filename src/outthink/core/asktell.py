@@ -29,8 +29,9 @@ def by_bytes(request: Request[Any]) -> Cost:
 class AskTell:
     """`ask()` what may run now, do it yourself, `tell()` how it went. The method is unchanged.
 
-    models: the names that requests may use. bound: prices requests before they are handed out. Other options are those of
-    `Runtime.start`. Replies may be told in any order; what was cancelled in the meantime must be told as well (its cost).
+    models: the names that requests may use. bound: prices requests before they are handed out. Other
+    options are those of `Runtime.start`. Replies may be told in any order, also (with its cost) what was cancelled
+    in the meantime.
     """
 
     stepped = True

@@ -10,7 +10,8 @@ from .cost import Cost
 from .request import Request
 
 CAPABILITIES = frozenset(
-    "sample score embed denoise act call train prefix seed stop logprobs hidden monitor force pause forks latent".split()
+    "sample score embed denoise act call train "
+    "prefix seed stop logprobs hidden monitor force pause forks latent".split()
 )
 """What a backend may be able to do. `prefix`: it holds prefixes, so a child's bound counts only what is new."""
 

@@ -47,10 +47,11 @@ class MemoryBank:
         caps, wanted = self._caps[account], {limit.kind: limit.cap for limit in budget.limits}
         unlimited = sorted(caps.keys() - wanted.keys())
         if unlimited:
-            raise InvalidInput(f"account {account!r} limits {', '.join(unlimited)}: the run's budget must name them too")
+            what = ", ".join(unlimited)
+            raise InvalidInput(f"account {account!r} limits {what}: the run's budget must name them too")
         with self._lock:
             if (account, run) in self._open:
-                raise InvalidInput(f"run {run!r} already has a lease on account {account!r}; name every run differently")
+                raise InvalidInput(f"run {run!r} has a lease on account {account!r} already; give it another name")
             used = self._used[account]
             for kind, cap in caps.items():
                 if used[kind] + wanted[kind] > cap:

@@ -23,7 +23,7 @@ Weights = Callable[[str], Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What one model's units are worth: `prices` in picodollars, FLOPs per token `2 * params` and per attended position."""
+    """What one model's units are worth: `prices` in picodollars; FLOPs: 2 * params a token, attention a position."""
 
     prices: Mapping[str, int] | None = None
     params: int | None = None
@@ -157,14 +157,11 @@ class Meter:
         out = 0
         for model, units in cost.counts.items():
             of = self.weights(model)
-            for unit, weight in of.items():
-                n = units.get(unit)
-                if n:
-                    out += weight * n
-            if self.kind == "dollars":
-                unpriced = [u for u, n in units.items() if n and u not in of and u not in FREE]
-                if unpriced:
-                    raise InvalidInput(f"no price for {', '.join(unpriced)} of model {model!r}; add it to its card")
+            for unit in units:
+                if unit in of:
+                    out += of[unit] * units[unit]
+                elif self.kind == "dollars" and unit not in FREE and units[unit]:
+                    raise InvalidInput(f"no price for {unit} of model {model!r}; add it to its card")
         return out
 
 

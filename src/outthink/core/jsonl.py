@@ -58,7 +58,8 @@ class JsonlSink:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Decision):
-            self._write({"tick": event.tick, "path": event.path, "decision": event.kind, "facts": self._json(event.facts)})
+            facts = self._json(event.facts)
+            self._write({"tick": event.tick, "path": event.path, "decision": event.kind, "facts": facts})
             return
         row: dict[str, Any] = {
             "tick": event.tick, "path": event.path, "attempt": event.attempt, "status": event.status,
@@ -138,7 +139,8 @@ def parse(lines: Iterator[str] | TextIO, name: str = "trace") -> Trace:
         except json.JSONDecodeError as error:
             if trace is not None and not line.endswith("\n"):
                 break
-            raise InvalidInput(f"{name}, line {number}: not JSON ({error.msg}); a trace has one JSON object a line") from None
+            what = f"{name}, line {number}: not JSON ({error.msg}); a trace has one JSON object a line"
+            raise InvalidInput(what) from None
         if trace is None:
             if not isinstance(row, dict) or row.get("outthink_trace") != SCHEMA:
                 raise InvalidInput(f"{name}, line {number}: not a trace of schema {SCHEMA}")
@@ -180,6 +182,6 @@ def _event(row: Mapping[str, Any], prefixes: list[Prefix]) -> Event:
         given = dict(row["request"])
         request = Recorded(given.pop("kind"), {name: value(item) for name, item in given.items()}, row["asks"])
     return Served(
-        row["tick"], row["path"], row["attempt"], request, value(row.get("reply")), Cost(row["cost"]), Cost(row["bound"]),
-        row["status"], row.get("exact", True), row.get("message", ""), row.get("retry", False),
+        row["tick"], row["path"], row["attempt"], request, value(row.get("reply")),
+        Cost(row["cost"]), Cost(row["bound"]), row["status"], row.get("exact", True), row.get("message", ""), row.get("retry", False),
     )  # fmt: skip

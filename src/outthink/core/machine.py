@@ -7,10 +7,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from .cost import Cost
-from .dispatch import Dispatcher
 from .errors import Cancelled, InvalidInput, OutOfBudget
+from .queues import Queues
 from .request import Request
 from .run import Run
+from .settle import Settler
 from .trace import Decision
 from .tree import DONE, FLYING, LIVE, QUEUED, ZOMBIE, Group, Outcome, Task, Ticket
 from .verbs import Trap
@@ -22,7 +23,9 @@ class Machine:
     def __init__(self, *, window: int, ended: Callable[[Run, Any, Exception | None], None]) -> None:
         self.window, self.ended = window, ended
         self.ready: deque[tuple[Task, Any, Exception | None]] = deque()
-        self.dispatcher: Dispatcher
+        self.queues: Queues
+        self.settler: Settler
+        self.price: Callable[[Ticket], Cost]
         self._traps: dict[str, Callable[..., None]] = {
             "start": self._start, "wait": self._wait, "cancel": self._cancel, "keep": self._keep, "left": self._left,
             "bound": self._bound, "note": self._note,
@@ -63,7 +66,7 @@ class Machine:
                 elif type(trap) is Trap:
                     self._traps[trap.verb](task, *trap.args)
                 else:
-                    what = f"a method can only await requests and outthink's verbs, not {trap!r}; I/O belongs in a backend"
+                    what = f"a method can only await requests and verbs, not {trap!r}; I/O belongs in a backend"
                     ready.append((task, None, TypeError(what)))
             del value, error
 
@@ -71,7 +74,7 @@ class Machine:
         ticket = Ticket(request, task, task.spawned, group)
         ticket.place = place
         task.spawned += 1
-        self.dispatcher.enqueue(ticket, task.account)
+        self.queues.enqueue(ticket, task.account)
         return ticket
 
     # -- traps
@@ -130,7 +133,7 @@ class Machine:
         else:
             task.state = QUEUED
             group.ungranted = True
-            self.dispatcher.enqueue(task, parent.account)
+            self.queues.enqueue(task, parent.account)
 
     def _wait(self, task: Task, group: Group[Any], count: int | None) -> None:
         if group.satisfied(count):
@@ -169,7 +172,7 @@ class Machine:
         ticket = Ticket(request, task, task.spawned, None)
         task.spawned += 1
         try:
-            cost = self.dispatcher.price(ticket)
+            cost = self.price(ticket)
         except Exception as error:
             self.ready.append((task, None, error))
             return
@@ -196,7 +199,7 @@ class Machine:
                 self._orphans(node)
                 if node.grant is not None:
                     cost = node.account.tally.cost()
-                    self.dispatcher.close(node.account)
+                    self.settler.close(node.account)
         else:
             node.run.depth = max(node.run.depth, node.depth)
         group = node.group
@@ -274,11 +277,11 @@ class Machine:
             if type(node) is Ticket:
                 if node.state != FLYING:
                     node.run.decide(node.path, "cancel")
-                self.dispatcher.cancel(node)
+                self.settler.cancel(node)
                 continue
             assert type(node) is Task
             if node.state == QUEUED:
-                self.dispatcher.forget(node, node.account)
+                self.queues.forget(node, node.account)
             elif node.grant is not None:
                 opened.append(node)
             granted, node.state = node.state == LIVE, DONE
@@ -296,7 +299,7 @@ class Machine:
             except Exception as error:  # it awaited, or failed, while it was being closed
                 node.run.decide(node.path, "note", reason=f"ignored while cancelling: {error!r}", started=granted)
         for task in reversed(opened):
-            self.dispatcher.close(task.account)
+            self.settler.close(task.account)
 
     def waiting(self, run: Run) -> list[str]:
         """Return the paths of the coroutines of a run that wait for others: what `Stuck` reports."""

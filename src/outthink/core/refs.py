@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """The name of a value that a backend holds (hidden states, a latent, a session, a checkpoint); never its contents."""
+    """The name of a value that a backend holds (hidden states, a latent, a session); never its contents."""
 
     backend: str
     path: str

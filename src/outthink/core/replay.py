@@ -47,7 +47,7 @@ class Replay:
                 self._bounds[event.path] = event.facts["whole"]
             elif event.kind == "retry":
                 self._again[event.path, event.facts["attempt"]] = event.tick
-        self._clipped = {e.path: e.facts["bound"] for e in trace.decisions("clip")}
+        self._clipped: dict[str, Cost] = {e.path: e.facts["bound"] for e in trace.decisions("clip")}
         self._live: dict[str, Any] = {}
         self._at = 0
 
@@ -56,9 +56,10 @@ class Replay:
         if path in self._clips and getattr(request, "max_tokens", None) == self._clips[path]:
             return self._clipped[path]
         if path in self._clips and ticket.bound:
-            return self._bounds[path] if request.max_tokens > self._clips[path] else self._clipped[path]  # type: ignore[attr-defined]
+            fits = request.max_tokens <= self._clips[path]  # type: ignore[attr-defined]
+            return self._clipped[path] if fits else self._bounds[path]
         if path not in self._bounds:
-            raise ReplayMismatch(f"{path} asks for {request!r}, and the recorded run never got to that; is it the same program?")
+            raise ReplayMismatch(f"{path} asks for {request!r}; the recorded run never got to that")
         return self._bounds[path]
 
     def room(self) -> int:
@@ -96,7 +97,7 @@ class Replay:
         while isinstance(event, Served) and event.tick == self.now:
             ticket = self._live.pop(event.path, None)
             if ticket is None:
-                raise ReplayMismatch(f"the recorded run had {event.path} in flight at tick {event.tick}; this one has not")
+                raise ReplayMismatch(f"the recorded run had {event.path} in flight at tick {event.tick}, this one not")
             failure = None
             if event.status == "failed":
                 due = self._again.get((event.path, event.attempt + 1), event.tick)
@@ -123,7 +124,9 @@ def replay(
     Raises ReplayMismatch at the first request that differs, naming its place.
     """
     backend = Replay(trace)
-    models = {m for e in trace.served() for m in e.bound.counts} | {getattr(e.request, "model", "") for e in trace.served()}
+    models = {m for e in trace.served() for m in e.bound.counts} | {
+        getattr(e.request, "model", "") for e in trace.served()
+    }
     models |= {m for e in trace.decisions() if isinstance(e.facts.get("bound"), Cost) for m in e.facts["bound"].counts}
     header = trace.header
     runtime = Runtime(
@@ -135,7 +138,7 @@ def replay(
     while not run.done:
         why = backend.halt()
         if why is not None:
-            runtime.halt(run, why)
+            runtime.loop.halt(run, why)
         runtime.step()
     if isinstance(run.error, ReplayMismatch):
         raise run.error

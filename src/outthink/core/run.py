@@ -11,8 +11,8 @@ from .account import Account
 from .backend import Progress
 from .bank import Lease
 from .budget import Budget
-from .cost import Cost, Tally
-from .trace import Decision, Event, Level, Served, Sink, Trace
+from .cost import Cost, Gauges, Tally
+from .trace import Decision, Event, Level, Sink, Trace
 from .tree import Task
 
 Watcher = Callable[[Event | Progress], None]
@@ -21,54 +21,54 @@ Watcher = Callable[[Event | Progress], None]
 class Run:
     """What came of a method, while it runs and after.
 
-    state: what the method returned, or the best it had kept. answer: the canonical answer of that state.
-    value: the value with which it was kept, None if it was never scored.
-    stopped: None while it runs; then "finished", "budget", "deadline", "cancelled", or "no answer" (it returned, but
-      nothing that has an answer). error: what a failing method raised; `Runtime.run` raises it again.
+    state: what the method returned, or the best it had kept. value: the value with which that was kept, None if it
+      was never scored. budget, trace: as given to `Runtime.start`.
+    stopped: None while it runs; then "finished", "budget", "deadline", "cancelled", "failed" (see `error`), or
+      "no answer" (it returned, but nothing that has an answer).
     history: the anytime curve, (cost, value) whenever the top coroutine kept something better.
-    overrun: a backend went above its bound (booked in full). exact: every cost is what a server stated or a count.
+    overrun: a backend went above its bound (booked in full). exact: every cost is a count, none an upper end.
     """
 
     def __init__(
-        self, name: str, *, budget: Budget, header: Mapping[str, Any], weight: float,
+        self, name: str, *, order: int, budget: Budget, header: Mapping[str, Any], weight: float, level: Level,
         answer: Callable[[Any], str | None] | None, trace: Trace | None, sink: Sink | None,
-        level: Level = "full",
     ) -> None:  # fmt: skip
-        self.name, self.budget, self.weight, self.trace = name, budget, weight, trace
-        self.header, self.level = header, level
+        self.name, self.budget, self.header, self.trace = name, budget, header, trace
         self.state: Any = None
         self.value: float | None = None
         self.stopped: str | None = None
         self.error: Exception | None = None
-        self.history: list[tuple[Cost, float | None]] = []
-        self.overrun = False
+        self.done = self.overrun = False
         self.exact = True
-        self.depth = 0
-        self.seconds = 0.0
-        self.tick = 0
-        # what the runtime keeps about it
+        self.history: list[tuple[Cost, float | None]] = []
+        # the runtime's own
         self.account: Account
         self.root: Task
-        self.tally = Tally()
-        self.held: dict[str, set[bytes]] = {}
-        self.pending = 0  # requests and grants that are queued, in flight, or waiting for their next attempt
-        self.zombies = 0
-        self.listed: deque[Account] = deque()  # accounts whose heads may be served
-        self.turn = 0.0  # virtual time of weighted fairness
-        self.order = 0
-        self.started = 0.0
+        self.halt: Callable[[], None]
         self.lease: Lease | None = None
-        self.done = False
+        self.order, self.weight, self.level = order, weight, level
+        self.tally = Tally()
+        self.held: dict[str, set[bytes]] = {}  # digests of the prefixes that each model's backend holds
+        self.pending = 0  # requests and grants that are queued, in flight, or wait for another attempt
+        self.zombies = 0  # cancelled, cost not known yet
+        self.listed: deque[Account] = deque()  # accounts whose heads may be looked at
         self.enlisted = False
+        self.turn = 0.0  # virtual time of weighted fairness
+        self.tick = self.depth = 0
+        self.started = self.seconds = 0.0
         self._answer, self._sink = answer, sink
-        self._cancel: Callable[[], None] = lambda: None
         self._watchers: list[Watcher] = []
-        self._ended: list[Callable[[], None]] = []
+        self._when_done: list[Callable[[], None]] = []
 
     @property
     def cost(self) -> Cost:
         """Everything spent so far, cancelled and failed work included."""
         return self.tally.cost()
+
+    @property
+    def gauges(self) -> Gauges:
+        """What does not add: the longest chain of awaited requests, and the seconds it took."""
+        return Gauges(depth=self.depth, seconds=self.seconds)
 
     @property
     def answer(self) -> str | None:
@@ -78,8 +78,8 @@ class Run:
         return str(self.state) if self._answer is None else self._answer(self.state)
 
     def cancel(self) -> None:
-        """Stop at the next moment; what had been kept is the result. Cancelling a run that has ended does nothing."""
-        self._cancel()
+        """Stop at once; what had been kept is the result. It is done when all in flight has settled."""
+        self.halt()
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher` with every event and every piece of streamed text; return how to stop that."""
@@ -102,9 +102,13 @@ class Run:
         if self.done:
             call()
         else:
-            self._ended.append(call)
+            self._when_done.append(call)
 
     # -- for the runtime
+
+    @property
+    def recording(self) -> bool:
+        return self.trace is not None or self._sink is not None or bool(self._watchers)
 
     def record(self, event: Event) -> None:
         """Write to the trace and tell whoever watches."""
@@ -115,10 +119,6 @@ class Run:
         for watcher in tuple(self._watchers):
             watcher(event)
 
-    @property
-    def recording(self) -> bool:
-        return self.trace is not None or self._sink is not None or bool(self._watchers)
-
     def decide(self, path: str, kind: str, /, **facts: Any) -> None:
         if self.recording:
             self.record(Decision(self.tick, path, kind, facts))
@@ -127,14 +127,26 @@ class Run:
         for watcher in tuple(self._watchers):
             watcher(item)
 
-    def ended(self) -> None:
+    def conclude(self, why: str, error: Exception | None, value: Any) -> None:
+        """Settle on a state: what was returned, unless only something kept has an answer."""
+        root, self.error = self.root, error
+        self.state = value if value is not None else root.best
+        if root.rank is not None:
+            if root.rank[0] and self.answer is None:
+                self.state = root.best
+            if root.rank[1] and self.state == root.best:
+                self.value = root.rank[2]
+        self.stopped = "no answer" if why == "finished" and self.answer is None else why
+        failed = repr(error) if error is not None else None
+        self.decide(root.path, "end", stopped=self.stopped, value=self.value, error=failed)
+
+    def over(self) -> None:
+        """Nothing is in flight any more."""
         self.done = True
-        calls, self._ended = self._ended, []
+        self.held.clear()
+        calls, self._when_done = self._when_done, []
         for call in calls:
             call()
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.stopped or 'running'}, {self.cost.tokens} tokens of {self.budget})"
-
-
-__all__ = ["Decision", "Run", "Served", "Watcher"]

@@ -45,7 +45,8 @@ class Group(Generic[R]):
     """Pieces of work started together. `outcomes` holds those that ended, in order of completion."""
 
     __slots__ = (
-        "depth", "drawn", "each", "grants", "live", "mode", "outcomes", "source", "task", "ungranted", "waiters", "work",
+        "depth", "drawn", "each", "grants", "live", "mode", "outcomes", "source", "task", "ungranted", "waiters",
+        "work",
     )  # fmt: skip
 
     def __init__(self, task: Task, work: Iterable[Any], each: Any, mode: str) -> None:

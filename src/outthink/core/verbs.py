@@ -1,7 +1,7 @@
 """Everything that a method can do besides awaiting a request.
 
-Three traps (`start`, `wait`, `cancel`) and what is derived from them. `work` is requests or coroutines, a list or a lazy
-iterable; results keep its order whoever finishes first. When a coroutine ends, everything it started is cancelled.
+Three traps (`start`, `wait`, `cancel`) and what is derived from them. `work` is requests or coroutines, a list or a
+lazy iterable; results keep its order whoever finishes first. When a coroutine ends, everything it started is cancelled.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ async def fitting(work: Iterable[Awaitable[R]], *, each: Grant | None = None) ->
     """Run all that fits; return results aligned with the input, None where nothing came.
 
     With `each`, a branch starts only if that much can be set aside for it, so what starts can finish. After a refusal
-    nothing more is drawn from a lazy input: the list is as long as what was drawn (a sequence: as the sequence). A branch
-    that ran out of its own budget or whose backend failed gives what it had kept, or None. Other errors are raised.
+    nothing more is drawn from a lazy input: the list is as long as what was drawn (a sequence: as the sequence). A
+    branch that ran out of its own budget or whose backend failed gives what it had kept, or None. Other errors are
+    raised.
     Raises OutOfBudget if every piece was refused, so that a caller can end; of no work returns [].
     """
     group: Group[R] = await Trap("start", work, each, "fitting")
@@ -112,9 +113,7 @@ async def fitting(work: Iterable[Awaitable[R]], *, each: Grant | None = None) ->
     return out
 
 
-async def first(
-    work: Iterable[Awaitable[R]], *, count: int = 1, accept: Callable[[R], bool] | None = None
-) -> list[R]:
+async def first(work: Iterable[Awaitable[R]], *, count: int = 1, accept: Callable[[R], bool] | None = None) -> list[R]:
     """Race: return the first `count` accepted results in order of completion, and cancel the rest (their cost counts).
 
     A piece that was refused or failed is no winner. Fewer than `count` if fewer were accepted; if none was and a piece
