@@ -6,15 +6,15 @@ the account that limits it; it is refused only when nothing below that account i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .account import Account, Gauge, Shortfall
-from .backend import Backend
+from .backend import Backend, Failure, Item, Settled
 from .budget import Card
 from .clip import clipped
 from .cost import Cost
-from .errors import BackendError, OutOfBudget, unknown
+from .errors import BackendError, OutOfBudget, OutthinkError, unknown
 from .queues import Port, Queues
 from .request import Sample
 from .run import Run
@@ -29,14 +29,14 @@ class Dispatcher:
 
     def __init__(
         self, queues: Queues, backends: Mapping[str, Backend], cards: Mapping[str, Card], *,
-        finish: Finish, begin: Callable[[Task], None],
+        finish: Finish, begin: Callable[[Task], None], report: Callable[[Sequence[Item]], None],
     ) -> None:  # fmt: skip
         ports: dict[int, Port] = {}
         for backend in backends.values():
             ports.setdefault(id(backend), Port(backend))
         self.ports = list(ports.values())
         self.models = {model: ports[id(backend)] for model, backend in backends.items()}
-        self.queues, self.cards, self.finish, self.begin = queues, cards, finish, begin
+        self.queues, self.cards, self.finish, self.begin, self.report = queues, cards, finish, begin, report
 
     def serve(self) -> None:
         """Dispatch what can be paid for and has room: runs in turn by weight, their accounts in order of arrival."""
@@ -106,7 +106,14 @@ class Dispatcher:
         port.flying += 1
         port.room -= 1
         run.turn += 1.0 / run.weight
-        port.backend.submit(ticket, request)
+        if ticket.depth > run.depth:
+            run.depth = ticket.depth
+        try:
+            port.backend.submit(ticket, request)
+        except OutthinkError:
+            raise
+        except Exception as error:  # a bug there must not leave the ticket in flight for ever
+            self.report([Settled(ticket, None, NO_COST, Failure(f"submit raised {error!r}"))])
         return SERVED
 
     def price(self, ticket: Ticket) -> Cost:

@@ -183,5 +183,6 @@ def _event(row: Mapping[str, Any], prefixes: list[Prefix]) -> Event:
         request = Recorded(given.pop("kind"), {name: value(item) for name, item in given.items()}, row["asks"])
     return Served(
         row["tick"], row["path"], row["attempt"], request, value(row.get("reply")),
-        Cost(row["cost"]), Cost(row["bound"]), row["status"], row.get("exact", True), row.get("message", ""), row.get("retry", False),
+        Cost(row["cost"]), Cost(row["bound"]), row["status"], row.get("exact", True),
+        row.get("message", ""), row.get("retry", False),
     )  # fmt: skip

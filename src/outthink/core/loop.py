@@ -29,7 +29,9 @@ class Loop:
         self.machine = machine = Machine(window=window, ended=self._ended)
         self.queues = queues = Queues()
         self.settler = Settler(queues, retries=retries, clock=clock, finish=machine.finish)
-        self.dispatcher = Dispatcher(queues, backends, cards, finish=machine.finish, begin=machine.begin)
+        self.dispatcher = Dispatcher(
+            queues, backends, cards, finish=machine.finish, begin=machine.begin, report=self.post
+        )
         machine.queues, machine.settler, machine.price = queues, self.settler, self.dispatcher.price
         self.runs: dict[Run, None] = {}
         self.wake: Callable[[], None] | None = None  # set while an asyncio driver may sleep
@@ -37,6 +39,8 @@ class Loop:
         self._inbox: SimpleQueue[Sequence[Item] | Callable[[], None]] = SimpleQueue()
         self._check: dict[Run, None] = {}  # runs to which something happened: over? stuck?
         self._deadlines: list[tuple[float, int, Run]] = []
+        self._turning = False
+        self._cancelled: list[Run] = []  # by a watcher, in the middle of a turn
         for port in self.dispatcher.ports:
             port.backend.attach(self.post)
 
@@ -61,14 +65,23 @@ class Loop:
 
     def advance(self) -> None:
         """Do everything that needs no backend: afterwards all wait for replies, for time, or are done."""
+        self._turning = True
+        try:
+            self._advance()
+        finally:
+            self._turning = False
+
+    def _advance(self) -> None:
         if self.settler.later:
             self.settler.due()
         while self._deadlines and (self._deadlines[0][2].done or self._deadlines[0][0] <= self.clock()):
             self.halt(heappop(self._deadlines)[2], "deadline")
         while True:
+            while self._cancelled:
+                self.halt(self._cancelled.pop(0), "cancelled")
             self.machine.drain()
             self.dispatcher.serve()
-            if self.machine.ready or (self.queues.suspects and self.dispatcher.judge()):
+            if self.machine.ready or self._cancelled or (self.queues.suspects and self.dispatcher.judge()):
                 continue
             if not self._stuck():
                 break
@@ -105,19 +118,26 @@ class Loop:
     def collect(self, items: Iterable[Item]) -> None:
         """Settle what was reported. What comes in one call makes one tick of the runs concerned."""
         ticked: set[Run] = set()
-        for item in items:
-            ticket: Ticket = item.ticket  # type: ignore[assignment]
-            run: Run = ticket.run
-            if type(item) is Settled:
-                if ticket.state == DONE:
-                    raise AssertionError(f"a backend settled {ticket.path} twice")
-                if run not in ticked:
-                    ticked.add(run)
-                    run.tick += 1
-                self.settler.settle(item)
-                self._check[run] = None
-            elif type(item) is Progress and ticket.state != ZOMBIE:
-                run.progress(item)
+        self._turning = True
+        try:
+            for item in items:
+                self._take(item, ticked)
+        finally:
+            self._turning = False
+
+    def _take(self, item: Item, ticked: set[Run]) -> None:
+        ticket: Ticket = item.ticket  # type: ignore[assignment]
+        run: Run = ticket.run
+        if type(item) is Settled:
+            if ticket.state == DONE:
+                raise AssertionError(f"a backend settled {ticket.path} twice")
+            if run not in ticked:
+                ticked.add(run)
+                run.tick += 1
+            self.settler.settle(item)
+            self._check[run] = None
+        elif type(item) is Progress and ticket.state != ZOMBIE:
+            run.progress(item)
 
     def pause(self) -> float | None:
         """Return the seconds until a timer is due; None if only a backend or a person can change anything."""
@@ -148,6 +168,13 @@ class Loop:
         return list(posted)
 
     # -- the end of a run
+
+    def cancel(self, run: Run) -> None:
+        """Stop a run as soon as that is possible: now, unless a watcher asks for it in the middle of a turn."""
+        if self._turning:
+            self._cancelled.append(run)
+        else:
+            self.halt(run, "cancelled")
 
     def halt(self, run: Run, why: str) -> None:
         """Stop a run now, as "cancelled" or "deadline"; one that has ended stays as it is."""

@@ -93,7 +93,7 @@ class Machine:
 
     def _draw(self, group: Group[Any]) -> None:
         """Begin more pieces, as many as the window allows; one at a time while they wait for their sub-budgets."""
-        task = group.task
+        task, ended = group.task, len(group.outcomes)
         while group.source is not None and len(group.live) < self.window and not group.ungranted:
             try:
                 piece = next(group.source)
@@ -102,7 +102,7 @@ class Machine:
                 group.source = None
                 break
             except Exception as error:  # a bug in the iterable: it is the outcome of that place
-                group.source = None
+                self._drop(group)
                 group.outcomes.append(Outcome(group.drawn, error=error))
                 break
             place, group.drawn = group.drawn, group.drawn + 1
@@ -111,7 +111,7 @@ class Machine:
                 if hasattr(piece, "close"):
                     piece.close()
                 group.outcomes.append(Outcome(place, error=wrong))
-                group.source = None
+                self._drop(group)
             elif isinstance(piece, Request):
                 if grant is None:
                     group.live[self._ask(piece, task, group, place)] = None
@@ -122,6 +122,8 @@ class Machine:
             else:
                 wrong = TypeError(f"work is requests and coroutines, not {piece!r} (place {place})")
                 group.outcomes.append(Outcome(place, error=wrong))
+        if len(group.outcomes) > ended:
+            self._wake(group)
 
     def _spawn(self, coro: Coroutine[Any, Any, Any], parent: Task, group: Group[Any], place: int, grant: Any) -> None:
         task = Task(coro, parent, parent.spawned, parent.account)
@@ -200,8 +202,6 @@ class Machine:
                 if node.grant is not None:
                     cost = node.account.tally.cost()
                     self.settler.close(node.account)
-        else:
-            node.run.depth = max(node.run.depth, node.depth)
         group = node.group
         if group is None:
             if type(node) is Ticket:

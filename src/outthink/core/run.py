@@ -75,7 +75,9 @@ class Run:
         """The canonical answer of the state, None if there is no state or it has none."""
         if self.state is None:
             return None
-        return str(self.state) if self._answer is None else self._answer(self.state)
+        if self._answer is None:
+            return self.state if isinstance(self.state, str) else repr(self.state)
+        return self._answer(self.state)
 
     def cancel(self) -> None:
         """Stop at once; what had been kept is the result. It is done when all in flight has settled."""
@@ -129,16 +131,24 @@ class Run:
 
     def conclude(self, why: str, error: Exception | None, value: Any) -> None:
         """Settle on a state: what was returned, unless only something kept has an answer."""
-        root, self.error = self.root, error
+        root = self.root
         self.state = value if value is not None else root.best
-        if root.rank is not None:
-            if root.rank[0] and self.answer is None:
+        try:
+            answered = self._answered()
+            if not answered and root.rank is not None and root.rank[0]:
                 self.state = root.best
-            if root.rank[1] and self.state == root.best:
-                self.value = root.rank[2]
-        self.stopped = "no answer" if why == "finished" and self.answer is None else why
+                answered = self._answered()
+            self.stopped = why if answered or why != "finished" else "no answer"
+        except Exception as wrong:  # the caller's way to read answers failed
+            self.stopped, error = "failed", error or wrong
+        self.error = error
+        if root.rank is not None and root.rank[1] and self.state == root.best:
+            self.value = root.rank[2]
         failed = repr(error) if error is not None else None
         self.decide(root.path, "end", stopped=self.stopped, value=self.value, error=failed)
+
+    def _answered(self) -> bool:
+        return self.state is not None and (self._answer is None or self._answer(self.state) is not None)
 
     def over(self) -> None:
         """Nothing is in flight any more."""

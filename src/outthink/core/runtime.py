@@ -98,7 +98,7 @@ class Runtime:
 
     def cancel(self, run: Run) -> None:
         """Stop a run; it is done when everything in flight has settled."""
-        self.loop.halt(run, "cancelled")
+        self.loop.cancel(run)
 
     def post(self, call: Callable[[], None]) -> None:
         """Have `call` called in the thread that drives the runtime: how other threads start and cancel runs."""
