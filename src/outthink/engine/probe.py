@@ -1,0 +1,39 @@
+"""Does this machine compute a token to the same bits whatever is computed beside it?
+
+Deterministic mode needs three things of the kernels below: a row of a product does not depend on how many rows there
+are nor where it stands; zeros at the end of a sum do not change it; an attention product does not depend on the others
+in its batch.  They hold where we looked (MKL on AVX-512 with 1 and 2 threads), given at least 4 query rows and rows and
+contexts in multiples of 32, but no library promises them.  So they are tried, with the very weights, at loading.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from outthink.engine.cache import Cache
+from outthink.engine.runner import Runner
+
+
+def steady(runner: Runner, *, context: int, seed: int = 0) -> bool:
+    """Return whether hidden states and logits have the same bits alone and in company, at once and token by token."""
+    length = min(context, 80)
+    cache = Cache(runner.config, rows=40, capacity=context, dtype=runner.dtype)
+    generator = torch.Generator().manual_seed(seed)
+    texts = torch.randint(runner.config.vocab_size, (40, length), generator=generator)
+    whole = runner.extend(cache, texts[:1], torch.zeros(1, dtype=torch.int64))[0]
+    expected = whole, runner.logits(whole)
+    return all(_same(runner, cache, texts, rows, cuts, expected) for rows, cuts in (
+        (1, [*range(length + 1)]), (3, [0, 1, length // 2, length]), (17, [0, length - 1, length]),
+        (40, [0, 5, 12, length]), (40, [0, *range(length - 9, length + 1)])))
+
+
+def _same(runner: Runner, cache: Cache, texts: Tensor, rows: int, cuts: list[int],
+          expected: tuple[Tensor, Tensor]) -> bool:
+    """Return whether the first text comes out as `expected` as the last of `rows` rows, computed piece by piece."""
+    texts = texts[:rows].flip(0)
+    pieces = [runner.extend(cache, texts[:, start:end], torch.full((rows,), start))
+              for start, end in zip(cuts, cuts[1:], strict=False)]
+    hidden = torch.cat(pieces, 1)
+    logits = runner.logits(hidden.transpose(0, 1).flatten(0, 1)).view(hidden.shape[1], rows, -1)[:, -1]
+    return torch.equal(hidden[-1], expected[0]) and torch.equal(logits, expected[1])
