@@ -10,6 +10,7 @@ from typing import Any
 from .backend import Backend, Item, Progress, Settled
 from .budget import Card
 from .dispatch import Dispatcher
+from .endings import Endings
 from .errors import OutOfBudget, Stuck
 from .machine import Machine
 from .queues import Queues
@@ -32,7 +33,9 @@ class Loop:
         self.dispatcher = Dispatcher(
             queues, backends, cards, finish=machine.finish, begin=machine.begin, report=self.post
         )
-        machine.queues, machine.settler, machine.price = queues, self.settler, self.dispatcher.price
+        self.endings = Endings(queues, self.settler, machine.ready)
+        machine.queues, machine.settler, machine.endings = queues, self.settler, self.endings
+        machine.price = self.dispatcher.price
         self.runs: dict[Run, None] = {}
         self.wake: Callable[[], None] | None = None  # set while an asyncio driver may sleep
         self._stepped = [port for port in self.dispatcher.ports if port.backend.stepped]
@@ -98,7 +101,7 @@ class Loop:
             del self._check[run]
             if run.pending == 0:
                 paths = ", ".join(self.machine.waiting(run)[:10])
-                self.machine.stop(run.root)
+                self.endings.stop(run.root)
                 self._end(run, "failed", Stuck(f"nothing is in flight or queued, and these wait: {paths}"))
                 found = True
         return found
@@ -180,7 +183,7 @@ class Loop:
         """Stop a run now, as "cancelled" or "deadline"; one that has ended stays as it is."""
         if run.stopped is None:
             run.decide(run.root.path, "deadline" if why == "deadline" else "cancel")
-            self.machine.stop(run.root)
+            self.endings.stop(run.root)
             self._end(run, why, None)
             self.nudge()
 

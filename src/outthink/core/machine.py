@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .cost import Cost
-from .errors import Cancelled, InvalidInput, OutOfBudget
+from .endings import Endings
+from .errors import InvalidInput, OutOfBudget
 from .queues import Queues
 from .request import Request
 from .run import Run
 from .settle import Settler
 from .trace import Decision
-from .tree import DONE, FLYING, LIVE, QUEUED, ZOMBIE, Group, Outcome, Task, Ticket
+from .tree import DONE, QUEUED, Group, Outcome, Task, Ticket
 from .verbs import Trap
 
 
@@ -25,6 +26,7 @@ class Machine:
         self.ready: deque[tuple[Task, Any, Exception | None]] = deque()
         self.queues: Queues
         self.settler: Settler
+        self.endings: Endings
         self.price: Callable[[Ticket], Cost]
         self._traps: dict[str, Callable[..., None]] = {
             "start": self._start, "wait": self._wait, "cancel": self._cancel, "keep": self._keep, "left": self._left,
@@ -102,7 +104,7 @@ class Machine:
                 group.source = None
                 break
             except Exception as error:  # a bug in the iterable: it is the outcome of that place
-                self._drop(group)
+                self.endings.drop(group)
                 group.outcomes.append(Outcome(group.drawn, error=error))
                 break
             place, group.drawn = group.drawn, group.drawn + 1
@@ -111,7 +113,7 @@ class Machine:
                 if hasattr(piece, "close"):
                     piece.close()
                 group.outcomes.append(Outcome(place, error=wrong))
-                self._drop(group)
+                self.endings.drop(group)
             elif isinstance(piece, Request):
                 if grant is None:
                     group.live[self._ask(piece, task, group, place)] = None
@@ -145,11 +147,11 @@ class Machine:
             group.waiters.append((task, count))
 
     def _cancel(self, task: Task, group: Group[Any]) -> None:
-        self._drop(group)
+        self.endings.drop(group)
         for node in list(group.live):
-            self.stop(node)
+            self.endings.stop(node)
         group.live.clear()
-        self._abandon(group)
+        self.endings.abandon(group)
         if group.task.groups is not None:
             group.task.groups.pop(group, None)
         self.ready.append((task, None, None))
@@ -198,7 +200,7 @@ class Machine:
                 node.coro.close()
                 cost = Cost()
             else:
-                self._orphans(node)
+                self.endings.orphans(node)
                 if node.grant is not None:
                     cost = node.account.tally.cost()
                     self.settler.close(node.account)
@@ -220,7 +222,7 @@ class Machine:
         if ungranted:
             group.ungranted = False
         if group.mode == "fitting" and isinstance(error, OutOfBudget) and (ungranted or group.each is None):
-            self._drop(group)
+            self.endings.drop(group)
         self._draw(group)
         self._wake(group)
 
@@ -236,70 +238,6 @@ class Machine:
                 else:
                     asleep.append((task, count))
             group.waiters = asleep
-
-    def _drop(self, group: Group[Any]) -> None:
-        """Draw nothing more. Coroutines that a list still holds are closed: nobody else will."""
-        source, group.source = group.source, None
-        if source is not None and isinstance(group.work, Sequence):
-            for piece in source:
-                if isinstance(piece, Coroutine):
-                    piece.close()
-        elif source is not None and hasattr(source, "close"):
-            source.close()
-
-    def _abandon(self, group: Group[Any]) -> None:
-        waiters, group.waiters = group.waiters, []
-        for task, _ in waiters:
-            if task.state != DONE:
-                gone = Cancelled(f"{task.path} waited for work that {group.task.path} started and that was cancelled")
-                self.ready.append((task, None, gone))
-
-    def _orphans(self, task: Task) -> None:
-        """When a coroutine ends, everything it started is cancelled."""
-        if task.groups:
-            for group in list(task.groups):
-                self._drop(group)
-                for node in list(group.live):
-                    self.stop(node)
-                group.live.clear()
-                self._abandon(group)
-        task.groups = None
-
-    def stop(self, node: Ticket | Task) -> None:
-        """Cancel a node and everything below it, without recursion. Sub-budgets close from the leaves up."""
-        stack: list[Ticket | Task] = [node]
-        opened: list[Task] = []
-        while stack:
-            node = stack.pop()
-            if node.state == DONE or node.state == ZOMBIE:
-                continue
-            node.group = None
-            if type(node) is Ticket:
-                if node.state != FLYING:
-                    node.run.decide(node.path, "cancel")
-                self.settler.cancel(node)
-                continue
-            assert type(node) is Task
-            if node.state == QUEUED:
-                self.queues.forget(node, node.account)
-            elif node.grant is not None:
-                opened.append(node)
-            granted, node.state = node.state == LIVE, DONE
-            if node.waiting is not None:
-                stack.append(node.waiting)
-                node.waiting = None
-            for group in node.groups or ():
-                self._drop(group)
-                stack.extend(reversed(group.live))
-                group.live.clear()
-                self._abandon(group)
-            node.groups = None
-            try:
-                node.coro.close()
-            except Exception as error:  # it awaited, or failed, while it was being closed
-                node.run.decide(node.path, "note", reason=f"ignored while cancelling: {error!r}", started=granted)
-        for task in reversed(opened):
-            self.settler.close(task.account)
 
     def waiting(self, run: Run) -> list[str]:
         """Return the paths of the coroutines of a run that wait for others: what `Stuck` reports."""
