@@ -131,6 +131,42 @@ class Server:
             await response.write(b"data: [DONE]\n\n")
         return response
 
+    def reply(self, status: int, text: str, headers: dict[str, str] | None = None) -> Script:
+        """Answer with this status and text."""
+
+        async def act(request: web.Request, body: dict[str, Any]) -> web.Response:
+            return web.Response(
+                status=status, text=text, headers={"Content-Type": "application/json"} | (headers or {})
+            )
+
+        return act
+
+    def stream(self, events: list[Any], *, then: str) -> Script:
+        """Stream `events` (JSON, or bytes as they are), then "end", "cut" the connection, or "hang" until it is cut."""
+
+        async def act(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+            response = await sse(request)
+            for event in events:
+                raw = event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
+                await response.write(raw)
+            if then == "hang":
+                await asyncio.Event().wait()
+            if then == "cut":
+                assert request.transport is not None
+                request.transport.close()
+            return response
+
+        return act
+
+    def hang(self) -> Script:
+        """Never answer."""
+
+        async def act(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets the event")
+
+        return act
+
     def render(self, body: dict[str, Any]) -> str:
         *_, last = body["messages"]
         text = "".join(f"<{m['role']}> {m['content']}\n" for m in body["messages"] if m["role"] != "assistant")
