@@ -1,0 +1,1 @@
+"""Solve one prompt, compare methods at equal budgets, resume, and report."""
