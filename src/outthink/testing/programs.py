@@ -153,5 +153,8 @@ def _option(rng: random.Random, kind: str, n: int) -> Any:
 def small_budget(rng: random.Random) -> Budget:
     """Return a budget that such programs can exhaust: of output, calls, both, or nothing."""
     size = rng.choice((1, 1, 4, 16))
-    limits = [Limit("output", size * rng.choice((0, 5, 10, 15, 20, 30))), Limit("calls", size * rng.choice((0, 3, 5, 8, 12)))]
+    limits = [
+        Limit("output", size * rng.choice((0, 5, 10, 15, 20, 30))),
+        Limit("calls", size * rng.choice((0, 3, 5, 8, 12))),
+    ]
     return Budget(tuple(limit for limit in limits if rng.random() < 0.7))

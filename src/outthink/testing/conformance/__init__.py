@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .backends import BACKEND_LAWS, BackendCase
-from .methods import METHOD_LAWS, MethodCase
+from .methods import METHOD_LAWS
+from .play import MethodCase
 from .spaces import SPACE_LAWS, SpaceCase
 from .verifiers import VERIFIER_LAWS, VerifierCase
 
