@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from ..core.errors import Unsupported
 from ..core.refs import nearest
 from ..core.request import Draft, Request, Sample
 from ..core.seeds import fold
+from ..core.trace import Served
 
 Key = tuple[str, bytes, tuple[Any, ...]]
 """Model, digest of the prompt, settings: what two samples must share to be draws from the same distribution."""
@@ -38,6 +39,21 @@ class Recording:
     samples: dict[Key, list[Recorded]] = field(default_factory=dict)
     prompts: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
+    def take(self, events: Iterable[Served]) -> int:
+        """Record the samples of a trace of level "full" that continue a prompt; return how many there were.
+
+        The prompt's length is what the first of them was charged for it, so give all events of a run.
+        """
+        drawn = [(event.request, event.reply, event.cost.total("prompt")) for event in events
+                 if isinstance(event.request, Sample) and isinstance(event.reply, Draft) and event.status == "done"
+                 and event.request.prefix.parent is None]  # fmt: skip
+        lengths: dict[bytes, int] = {}
+        for request, _, prompt in drawn:
+            lengths[request.prefix.digest] = max(prompt, lengths.get(request.prefix.digest, 0))
+        for request, draft, _ in drawn:
+            self.add(request, draft, prompt_tokens=lengths[request.prefix.digest])
+        return len(drawn)
+
     def add(self, request: Sample, draft: Draft, *, prompt_tokens: int) -> None:
         """Record one draw. `prompt_tokens`: length of the whole prompt. Ignores what a Monitor or a clip cut short.
 
@@ -53,14 +69,14 @@ class Recording:
         self.prompts[request.model, request.prefix.digest] = prompt_tokens
 
 
-def key_of(request: Sample) -> Key:
-    """Return the key of a request; `seed` and `max_tokens` are no part of it."""
+def key_of(request: Sample, of: Mapping[str, str] | None = None) -> Key:
+    """Return the key of a request; `seed` and `max_tokens` are no part of it. `of` maps model names to recorded ones."""
     settings = (request.temperature, request.top_p, request.min_p, request.stop)
-    return (request.model, request.prefix.digest, settings)
+    return ((of or {}).get(request.model, request.model), request.prefix.digest, settings)
 
 
 class Pool:
-    """Serves `Sample` from a `Recording`.
+    """Serves `Sample` from a `Recording`; costs are booked under the model that is asked, which `of` maps to the recorded.
 
     A run's k-th request for a key gets the k-th sample in an order that `seed` decides, so runs see equal draws and no
     run sees one twice; the greedy sample (temperature 0) is always the same. Costs are those of the recording: the
@@ -68,15 +84,17 @@ class Pool:
     cut. A key or run that asks for more than was recorded fails, and says how much there was.
 
     decode: token ids -> text, for cut samples; without it a request that would need a cut fails.
+    of: model name -> name under which it was recorded, where the pool stands under a name of its own.
     """
 
     stepped = True
     capabilities = frozenset({"sample", "prefix", "stop"})
 
     def __init__(
-        self, recording: Recording, *, decode: Callable[[Sequence[int]], str] | None = None, seed: int = 0
-    ) -> None:
-        self.recording, self.decode, self.seed = recording, decode, seed
+        self, recording: Recording, *, decode: Callable[[Sequence[int]], str] | None = None,
+        of: Mapping[str, str] | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.recording, self.decode, self.of, self.seed = recording, decode, of or {}, seed
         self._orders: dict[Key, list[int]] = {}
         # Runs are told apart by their set of held prefixes; keeping the set alive keeps its identity its own.
         self._dealt: dict[int, tuple[Any, dict[Key, int]]] = {}
@@ -89,7 +107,7 @@ class Pool:
         if request.monitor is not None or request.hidden:
             raise Unsupported("a pool has recorded texts, no monitors and no hidden states; use the model itself")
         samples = self._samples(request)
-        whole = self.recording.prompts[request.model, request.prefix.digest]
+        whole = self.recording.prompts[key_of(request, self.of)[:2]]
         new = 0 if nearest(request.prefix, ticket.held) is not None else whole
         most = request.max_tokens if request.max_tokens is not None else min(sample.most for sample in samples)
         short = [sample for sample in samples if sample.finish == "length" and sample.most < most]
@@ -125,13 +143,13 @@ class Pool:
         self._dealt.clear()
 
     def _samples(self, request: Sample) -> list[Recorded]:
-        samples = self.recording.samples.get(key_of(request))
+        samples = self.recording.samples.get(key_of(request, self.of))
         if not samples:
             raise Unsupported(f"nothing was recorded for {request.prefix!r} of {request.model!r} with these settings")
         return samples
 
     def _deal(self, ticket: Ticket, request: Sample) -> Settled:
-        samples, key = self._samples(request), key_of(request)
+        samples, key = self._samples(request), key_of(request, self.of)
         _, counts = self._dealt.setdefault(id(ticket.held), (ticket.held, {}))
         place = counts.get(key, 0)
         counts[key] = place + 1
@@ -150,7 +168,7 @@ class Pool:
             text, "length" if cut else sample.finish, request.prefix.extend(text, tokens=tokens, vocabulary=sample.vocabulary),
             tokens, None if cut else sample.stop, sample.logprobs[: len(tokens)] if sample.logprobs else None,
         )  # fmt: skip
-        whole = self.recording.prompts[request.model, request.prefix.digest]
+        whole = self.recording.prompts[key_of(request, self.of)[:2]]
         new = units["prompt"]
         attended = _attended(whole - new, new + len(tokens))
         return Settled(ticket, draft, Cost.of(request.model, calls=1, prompt=new, output=len(tokens), attended=attended))
