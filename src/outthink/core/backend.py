@@ -69,7 +69,9 @@ class Backend(Protocol):
     """
 
     stepped: bool
-    capabilities: frozenset[str]
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...
 
     def bound(self, ticket: Ticket, request: Request[Any]) -> Cost:
         """Return the most that `request` can cost. Raise `Unsupported` or `InvalidInput` if it cannot be served."""
