@@ -147,11 +147,15 @@ def test_an_answer_that_ends_without_done_is_whole(server, client, sample):
     assert (done.reply.text, done.reply.finish, done.cost.tokens, done.exact) == (" red", "length", 8, True)
 
 
-def test_what_is_cut_after_the_usage_came_is_known_exactly(server, client, sample):
-    """The text is there and paid for: nothing is missing but the farewell."""
-    server.script = [server.stream([SAID, END, USAGE], then="cut")]
-    done = client(can=PLAIN).ask(sample())
-    assert (done.cost.tokens, done.exact) == (8, True)
+@pytest.mark.parametrize(("events", "exact"), [([SAID, END, USAGE], True), ([SAID, END], False)])
+def test_an_answer_that_is_cut_after_its_end_is_an_answer(server, client, sample, events, exact):
+    """Only the farewell is missing, and perhaps what it cost."""
+    server.script = [server.stream(events, then="cut")]
+    one = client(can=PLAIN)
+    slip = one.submit(sample())
+    done = one.settled(slip)
+    assert (done.failure, done.reply.text, done.exact) == (None, " red", exact)
+    assert done.cost.tokens == (8 if exact else slip.bound.tokens)
 
 
 def test_missing_usage_is_charged_at_the_bound_and_marked(server, client, sample):

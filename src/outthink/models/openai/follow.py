@@ -59,28 +59,32 @@ async def follow(
     monitor = request.monitor
     memory = monitor.start() if monitor is not None else None
     ends, over = [0], False
-    async with aclosing(pieces) as items:  # type: ignore[type-var]
-        async for item in items:
-            answer.add(item, place=place)
-            if not item.text or over:
-                continue
-            hit = first_stop(answer.text, request.stop)
-            end, over = (len(answer.text), False) if hit is None else (hit[0], True)
-            text = answer.text[ends[-1] : end]
-            ends.append(end)
-            show(text)
-            if monitor is not None:
-                chance = sum(value for _, value in item.logprobs) if item.logprobs else None
-                memory, action = monitor.step(memory, text, chance)
-                if isinstance(action, Force):
-                    raise Unsupported("a Monitor forces text, which no server does; use the engine (engine/PATH)")
-                if isinstance(action, Halt):
-                    end = ends[max(0, len(ends) - 1 - action.back)]
-                    return _draft(request, answer, answer.text[:end], "monitor", place=place, memory=memory)
-            if over and can.grace is not None and answer.reason is None:
-                break
-        else:
-            answer.ended = True
+    try:
+        async with aclosing(pieces) as items:  # type: ignore[type-var]
+            async for item in items:
+                answer.add(item, place=place)
+                if not item.text or over:
+                    continue
+                hit = first_stop(answer.text, request.stop)
+                end, over = (len(answer.text), False) if hit is None else (hit[0], True)
+                text = answer.text[ends[-1] : end]
+                ends.append(end)
+                show(text)
+                if monitor is not None:
+                    chance = sum(value for _, value in item.logprobs) if item.logprobs else None
+                    memory, action = monitor.step(memory, text, chance)
+                    if isinstance(action, Force):
+                        raise Unsupported("a Monitor forces text, which no server does; use the engine (engine/PATH)")
+                    if isinstance(action, Halt):
+                        end = ends[max(0, len(ends) - 1 - action.back)]
+                        return _draft(request, answer, answer.text[:end], "monitor", place=place, memory=memory)
+                if over and can.grace is not None and answer.reason is None:
+                    break
+            else:
+                answer.ended = True
+    except Broken:
+        if answer.reason is None:
+            raise  # else the text is whole: only the farewell is missing, and perhaps what it cost
     if not answer.choices:
         raise Broken(place.tell("an answer without choices"), retry=True)
     if answer.reason == "content_filter":
