@@ -61,9 +61,10 @@ class Engine:
             raise Unsupported("deterministic mode computes in float32; leave dtype out")
         broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
         if broken:
-            raise CheckpointError(f"weights that are not finite numbers: {', '.join(broken[:3])}; train or copy it again")
+            raise CheckpointError(f"weights that are not numbers: {', '.join(broken[:3])}; train or copy it again")
         kind = _TYPES[dtype]
-        self.config, self.context = config, min(context or config.max_position_embeddings, config.max_position_embeddings)
+        most = config.max_position_embeddings
+        self.config, self.context = config, min(context or most, most)
         row_bytes = token_bytes(config, kind) * self.context
         self.rows = max(1, min(rows, kv_bytes // 2 // row_bytes))
         fill_rows = max(1, min(_FILL_ROWS, kv_bytes // 8 // row_bytes))
@@ -71,8 +72,8 @@ class Engine:
         self.links = Links(self.vocabulary)
         self.runner = Runner(config, weights, context=self.context, dtype=kind, deterministic=deterministic)
         if deterministic and not steady(self.runner, context=self.context):
-            raise Unsupported("deterministic mode: on this machine a token's bits depend on what is computed beside it; "
-                              "load the engine without it (texts of a seed may then differ by rounding)")
+            raise Unsupported("deterministic mode: on this machine a token's bits depend on what is computed beside "
+                              "it; load the engine without it (texts of a seed may then differ by rounding)")
         self.store = Store(config, dtype=kind, limit=max(row_bytes, kv_bytes - (self.rows + fill_rows) * row_bytes))
         self._filler = Filler(self.runner, self.store, rows=fill_rows, context=self.context, tokens=fill_tokens)
         self._decoder = Rows(
@@ -117,7 +118,7 @@ class Engine:
             self._cancelled.append(key)
 
     def limit(self, request: Sample | Score) -> int:
-        """Return the most tokens that `request` can generate; raise InvalidInput or Unsupported if it cannot be served."""
+        """Return the most tokens that `request` can generate; raise InvalidInput or Unsupported if none."""
         self._check(request)
         length = self.links.of(request.prefix).end
         if length == 0:

@@ -8,6 +8,8 @@ contexts in multiples of 32, but no library promises them.  So they are tried, w
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def _same(runner: Runner, cache: Cache, texts: Tensor, rows: int, cuts: list[int
     """Return whether the first text comes out as `expected` as the last of `rows` rows, computed piece by piece."""
     texts = texts[:rows].flip(0)
     pieces = [runner.extend(cache, texts[:, start:end], torch.full((rows,), start))
-              for start, end in zip(cuts, cuts[1:], strict=False)]
+              for start, end in pairwise(cuts)]
     hidden = torch.cat(pieces, 1)
     logits = runner.logits(hidden.transpose(0, 1).flatten(0, 1)).view(hidden.shape[1], rows, -1)[:, -1]
     return torch.equal(hidden[-1], expected[0]) and torch.equal(logits, expected[1])

@@ -18,7 +18,6 @@ from outthink.engine.sampler import draw, uniforms
 from outthink.engine.store import Node
 from outthink.engine.vocabulary import Vocabulary
 
-
 _TABLES = 512
 
 

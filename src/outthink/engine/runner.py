@@ -10,22 +10,23 @@ from torch.nn import functional as F
 
 from outthink.engine.cache import Cache
 from outthink.engine.checkpoint import Config
+from outthink.engine.linear import Linear
 
 _LANE = 32
 """Contexts are padded to a multiple of this, widths and (in deterministic mode) rows too: no vector kernel then has a
 remainder to treat differently, and zeros added at the end of a sum do not change it."""
 _QUERIES = 4
-"""Least number of query rows in an attention product: below it the kernel is another one, slower and with other bits."""
+"""Least number of query rows in an attention product: below it the kernel is another one, with other bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     norm: Tensor
-    qkv: Tensor
-    out: Tensor
+    qkv: Linear
+    out: Linear
     mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Linear
+    down: Linear
 
 
 class Runner:
@@ -39,7 +40,7 @@ class Runner:
         self._layers = [_layer(config, plain, f"model.layers.{i}.", dtype) for i in range(config.num_hidden_layers)]
         self._norm = plain["model.norm.weight"]
         head = "score" if config.is_reward_model else "lm_head"
-        self._head = plain.get(f"{head}.weight", self._embed).to(dtype)
+        self._head = Linear(plain.get(f"{head}.weight", self._embed).to(dtype))
         self._bias = plain.get(f"{head}.bias")
         half = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
         angles = torch.arange(context + 1, dtype=torch.float64)[:, None] * config.rope_theta**-half
@@ -49,8 +50,8 @@ class Runner:
     def extend(self, cache: Cache, tokens: Tensor, start: Tensor) -> Tensor:
         """Write `tokens` [P, C] into rows 0..P-1 of `cache` at positions start[p], start[p] + 1, ...
 
-        Returns the normed hidden state of each token [P, C, hidden_size], float32.  Rows may be padded at their end with
-        any token: what is written for padding lies beyond the row's length.
+        Returns the normed hidden state of each token [P, C, hidden_size], float32.  Rows may be padded at their end
+        with any token: what is written for padding lies beyond the row's length.
         """
         config, (rows, count) = self.config, tokens.shape
         heads, kv, width = config.num_attention_heads, config.num_key_value_heads, config.head_dim
@@ -65,7 +66,7 @@ class Runner:
         x = F.embedding(F.pad(tokens.reshape(-1), (0, padded - total)), self._embed)
         index = torch.arange(rows)[:, None]
         for number, layer in enumerate(self._layers):
-            qkv = F.linear(_normed(x, layer.norm, config).to(self.dtype), layer.qkv)[:total]
+            qkv = layer.qkv(_normed(x, layer.norm, config).to(self.dtype))[:total]
             turned = qkv[:, :(heads + kv) * width].float().reshape(total, heads + kv, width // 2, 2)
             turned = torch.view_as_real(torch.view_as_complex(turned) * turns).to(self.dtype)
             turned = turned.view(rows, count, heads + kv, width)
@@ -74,9 +75,9 @@ class Runner:
             values[index, :, positions] = qkv[:, (heads + kv) * width:].view(rows, count, kv, width)
             mixed = _attend(turned[:, :, :heads], keys[..., :length], values[:, :, :length], mask)
             mixed = F.pad(mixed.reshape(total, heads * width), (0, 0, 0, padded - total))
-            x = x + F.linear(mixed, layer.out).float()
-            gate, up = F.linear(_normed(x, layer.mlp_norm, config).to(self.dtype), layer.gate_up).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.down).float()
+            x = x + layer.out(mixed).float()
+            gate, up = layer.gate_up(_normed(x, layer.mlp_norm, config).to(self.dtype)).chunk(2, -1)
+            x = x + layer.down(F.silu(gate) * up).float()
         return _normed(x[:total], self._norm, config).view(rows, count, -1)
 
     @torch.inference_mode()
@@ -84,7 +85,7 @@ class Runner:
         """Return the logits [N, vocabulary] (a reward model: the score [N, 1]) of hidden states [N, hidden_size]."""
         total = len(hidden)
         padded = F.pad(hidden, (0, 0, 0, -total % self._round)).to(self.dtype)
-        out = F.linear(padded, self._head)[:total].float()
+        out = self._head(padded)[:total].float()
         return out if self._bias is None else out + self._bias
 
 
@@ -125,9 +126,9 @@ def _layer(config: Config, weights: dict[str, Tensor], prefix: str, dtype: torch
     gate, up = (F.pad(named(f"mlp.{name}_proj"), (0, 0, 0, wide)) for name in ("gate", "up"))
     return _Layer(
         norm=named("input_layernorm"),
-        qkv=torch.cat([queries, paired(named("self_attn.k_proj")), named("self_attn.v_proj")]).to(dtype),
-        out=named("self_attn.o_proj").to(dtype).contiguous(),
+        qkv=Linear(torch.cat([queries, paired(named("self_attn.k_proj")), named("self_attn.v_proj")]).to(dtype)),
+        out=Linear(named("self_attn.o_proj").to(dtype)),
         mlp_norm=named("post_attention_layernorm"),
-        gate_up=torch.cat([gate, up]).to(dtype),
-        down=F.pad(named("mlp.down_proj"), (0, wide)).to(dtype),
+        gate_up=Linear(torch.cat([gate, up]).to(dtype)),
+        down=Linear(F.pad(named("mlp.down_proj"), (0, wide)).to(dtype)),
     )

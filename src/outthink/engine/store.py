@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -105,12 +106,7 @@ class Store:
             known = self._alive.get(name)
             if known is not None and known() is node:
                 return  # its ancestors were watched with it
-            dead = self._dead
-
-            def gone(ref: weakref.ref[Prefix], name: int = name, digest: bytes = digest) -> None:
-                dead.append((name, digest, ref))  # any thread may come here; `tick` does the rest
-
-            self._alive[name] = weakref.ref(node, gone)
+            self._alive[name] = weakref.ref(node, partial(_gone, self._dead, name, digest))
             self._count[digest] += 1
 
     def clear(self) -> None:
@@ -132,3 +128,9 @@ class Store:
             if node.touched == self.clock:
                 return  # in use: over the limit until the step is done
             self._drop(digest)
+
+
+def _gone(dead: deque[tuple[int, bytes, weakref.ref[Prefix]]], name: int, digest: bytes,
+          ref: weakref.ref[Prefix]) -> None:
+    """Note that a prefix is no more. Any thread may come here, at any time; `tick` does the rest."""
+    dead.append((name, digest, ref))

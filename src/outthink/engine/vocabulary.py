@@ -24,7 +24,7 @@ class Vocabulary:
         self.stop_table = lru_cache(maxsize=256)(self._stop_table)
 
     def encode(self, text: str, *, root: bool = False) -> tuple[int, ...]:
-        """Return the tokens of `text`; the root of a prefix gets what the tokenizer puts before a text (if anything)."""
+        """Return the tokens of `text`; the root of a prefix gets what the tokenizer puts before texts, if anything."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=root).ids)
 
     def tokens(self, prefix: Prefix) -> tuple[int, ...]:
