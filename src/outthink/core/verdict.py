@@ -35,8 +35,10 @@ class Verdict:
 class Space(Protocol[S]):
     """What may be searched. States are immutable and hashable: values and Refs."""
 
-    forks: bool
-    """Whether one state may be expanded more than once."""
+    @property
+    def forks(self) -> bool:
+        """Whether one state may be expanded more than once."""
+        ...
 
     async def root(self, seed: int) -> S:
         """Return the state to start from."""
@@ -58,9 +60,15 @@ class Space(Protocol[S]):
 class Verifier(Protocol[S_contra]):
     """How good: one verdict per state, in order; of no states an empty list."""
 
-    scale: Literal["probability", "real"]
-    oracle: bool
-    """Whether it was built from the reference answer; the Run says so."""
+    @property
+    def scale(self) -> Literal["probability", "real"]:
+        """What its values are; a method that needs probabilities says so."""
+        ...
+
+    @property
+    def oracle(self) -> bool:
+        """Whether it was built from the reference answer; the Run says so."""
+        ...
 
     def __call__(self, states: Sequence[S_contra], *, seed: int) -> Awaitable[Sequence[Verdict]]: ...
 

@@ -1,0 +1,1 @@
+"""Estimators and fits: pure functions of what runs recorded."""

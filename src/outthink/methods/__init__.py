@@ -1,0 +1,1 @@
+"""How compute is spent: mechanisms, over any space and any verifier. None of them knows models, batches or prices."""

@@ -1,0 +1,1 @@
+"""Many tries, then a choice."""

@@ -1,0 +1,1 @@
+"""To know when it is enough."""
