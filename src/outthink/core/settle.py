@@ -61,8 +61,8 @@ class Settler:
             ticket.state = DONE
             run.zombies -= 1
         elif failure is not None:
-            tried = f" after {ticket.attempt + 1} attempts" if ticket.attempt else ""
-            self.finish(ticket, None, BackendError(f"{ticket.request.model}: {failure.message}{tried}"), cost)
+            tried = f", after {ticket.attempt + 1} attempts" if ticket.attempt else ""
+            self.finish(ticket, None, BackendError(f"{ticket.request.model}{tried}: {failure.message}"), cost)
         else:
             if port.prefix:
                 prefix = getattr(item.reply, "prefix", None)

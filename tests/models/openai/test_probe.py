@@ -117,7 +117,7 @@ def test_many_first_requests_share_one_probe(server, client, sample):
         one.submit(sample(seed=seed))
     for _ in range(8):
         assert one.settled().failure is None
-    probes = [body for body in server.asked if "Write one random word" in str(body)]
+    probes = [body for body in server.asked if "Write random words." in str(body)]
     assert len(server.asked) - len(probes) == 8
     assert len(probes) == one.backend.probed.cost.total("calls")
 

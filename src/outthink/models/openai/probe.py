@@ -24,7 +24,9 @@ from .failures import Broken
 from .usage import served
 from .wire import CONTINUE
 
-PROMPT = "Write one random word, then a random number between 100 and 999, then a random colour."
+PROMPT = "Write random words."
+"""Short, because its length limits how well the overhead of the server's template is known; its answers vary."""
+
 TOKENS = 16
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[Answer]]
@@ -200,10 +202,14 @@ class _Probe:
 
     async def continues(self, text: str) -> None:
         """Find out whether the last assistant message is continued: greedily it must go on as it did before."""
-        cut = text.find(" ", len(text) // 3)
-        rest = text[cut:].strip()
-        if self.can.api != "chat" or cut < 1 or len(rest) < 3:
+        if self.can.api != "chat" or len(text.strip()) < 4:
             return
+        # Between two words if there are two: a server need not continue as before from the middle of a token.
+        gaps = [
+            i for i in range(1, len(text) - 3) if text[i].isspace() and text[:i].strip() and len(text[i:].strip()) > 2
+        ]
+        cut = min(gaps, key=lambda i: abs(3 * i - len(text)), default=len(text) // 2)
+        rest = text[cut:].strip()
         talk = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": text[:cut]}]
         for way, flags in (("flags", CONTINUE), ("plain", {})):
             try:
@@ -213,7 +219,7 @@ class _Probe:
                     raise
                 continue
             got = answer.text.strip()
-            n = min(len(rest), len(got), 12)
-            if n >= 3 and got[:n] == rest[:n] != text.strip()[:n]:
+            n = min(len(rest), len(got), 24)
+            if n > 1 and got[:n] == rest[:n] != text.strip()[:n]:
                 self.can = replace(self.can, continues="flags" if way == "flags" else "plain")
                 return
