@@ -56,7 +56,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 1 after a failure, 2 after a usage error, 130 after Ctrl-C."""
     try:
-        code = cli.main(None if arguments is None else list(arguments), standalone_mode=False)
+        code = cli.main(None if arguments is None else list(arguments), prog_name="outthink", standalone_mode=False)
     except click.exceptions.Exit as leave:
         code = leave.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = USAGE
     except click.ClickException as error:
         where = f" Try `{error.ctx.command_path} --help`." if isinstance(error, click.UsageError) and error.ctx else ""
-        paragraph(f"{error.format_message()}{where}")
+        paragraph(f"{error.format_message().rstrip('.')}.{where}")
         code = USAGE if isinstance(error, click.UsageError) else error.exit_code
     except (KeyboardInterrupt, click.Abort):
         paragraph("interrupted")

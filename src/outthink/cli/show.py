@@ -11,7 +11,7 @@ import click
 
 @click.command(short_help="Show where the tokens of a finished run went.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--width", default=8, show_default=True, type=click.IntRange(min=1), help="Children shown of each node.")
+@click.option("--width", default=4, show_default=True, type=click.IntRange(min=1), help="Children shown of each node.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def show(run: Path, width: int, as_json: bool) -> None:
     """Show RUN: the folder of `solve -o` or `compare -o`, or a trace file.
@@ -30,14 +30,13 @@ def show(run: Path, width: int, as_json: bool) -> None:
 
 
 def _comparison(folder: Path, as_json: bool) -> None:
-    from outthink.analysis.intervals import wilson
     from outthink.core.budget import Budget
     from outthink.experiments.cells import rows
     from outthink.experiments.folder import read_folder
 
     header, cells = read_folder(folder)
     budgets = [Budget.parse(budget) for budget in header["budgets"]]
-    table = rows(cells, task=header["task"], model=header["model"], methods=header["methods"], budgets=budgets, interval=wilson)
+    table = rows(cells, task=header["task"], model=header["model"], methods=header["methods"], budgets=budgets)
     if as_json:
         command = header.get("command", "")
         click.echo(json.dumps({"rows": table, "command": command, "versions": header["versions"]}, ensure_ascii=False))

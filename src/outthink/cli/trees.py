@@ -51,7 +51,7 @@ def _label(node: Node) -> str:
     facts = [f"{node.tokens} tokens" if node.tokens else "", f"drawn {node.times} times" if node.times > 1 else "",
              f"score {node.score:.3f}" if node.score is not None else ""]  # fmt: skip
     tail = " ".join(fact for fact in facts if fact)
-    return f"[bold green]{text}[/] [dim]{tail}[/]" if node.chosen else f"{text} [dim]{tail}[/]"
+    return f"[bold green]✓ {text}[/] [dim]{tail}[/]" if node.chosen else f"{text} [dim]{tail}[/]"
 
 
 def _waterfall(bars: Sequence[Bar]) -> Table:

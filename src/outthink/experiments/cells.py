@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from outthink.analysis.intervals import wilson
 from outthink.core.budget import Budget
 from outthink.core.cost import Cost
-from outthink.experiments.totals import totals
+from outthink.experiments.totals import by_model, totals
 
 Key = tuple[str, str, str]
 """Problem id, method, budget as printed."""
@@ -16,7 +17,11 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one problem gave to one method at one budget. `cost` is exact unless `exact` is false (upper end)."""
+    """What one problem gave to one method at one budget. `cost` is exact unless `exact` is false (upper end).
+
+    seconds: its share of the wall clock: every moment is divided evenly among the cells then at work. pooled: it
+    replayed recorded samples.
+    """
 
     problem: str
     method: str
@@ -56,12 +61,13 @@ def grid(problems: Iterable[str], methods: Sequence[str], budgets: Sequence[Budg
     return [key for key in keys if key not in done]
 
 
-def rows(cells: Iterable[Cell], *, task: str, model: str, methods: Sequence[str], budgets: Sequence[Budget],
-         interval: Callable[[int, int], tuple[float, float]]) -> list[dict[str, Any]]:  # fmt: skip
+def rows(
+    cells: Iterable[Cell], *, task: str, model: str, methods: Sequence[str], budgets: Sequence[Budget]
+) -> list[dict[str, Any]]:
     """Return one row per method and budget that has cells, in the order given.
 
-    accuracy: right answers over n (no answer is wrong), with `interval(right, n)` as low and high. cost: sums over the
-    n problems, `most_tokens` the most that one problem took. seconds: sum of the problems' own times, which overlap.
+    accuracy: right answers over n (no answer is wrong), with Wilson's 95% interval as low and high. cost: sums over the
+    n problems, `most_tokens` the most that one problem took. seconds: the row's share of the wall clock.
     """
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -72,10 +78,11 @@ def rows(cells: Iterable[Cell], *, task: str, model: str, methods: Sequence[str]
             group = groups.get((method, str(budget)))
             if group:
                 right = sum(cell.correct for cell in group)
-                low, high = interval(right, len(group))
+                interval = wilson(right, len(group))
                 out.append({
                     "task": task, "model": model, "method": method, "budget": str(budget), "n": len(group),
-                    "accuracy": right / len(group), "low": low, "high": high, "cost": _costs(group),
+                    "accuracy": interval.value, "low": min(interval.low, interval.value),
+                    "high": max(interval.high, interval.value), "cost": _costs(group),
                     "seconds": round(sum(cell.seconds for cell in group), 3),
                 })  # fmt: skip
     return out
@@ -85,7 +92,7 @@ def _costs(group: Sequence[Cell]) -> dict[str, Any]:
     cost = Cost.sum(cell.cost for cell in group)
     return {
         "total": totals(cost),
-        "by_model": cost.nonzero(),
+        "by_model": by_model(cost),
         "tokens_per_problem": round(cost.tokens / len(group), 2),
         "most_tokens": max(cell.cost.tokens for cell in group),
         "unanswered": sum(cell.answer is None for cell in group),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from outthink.analysis.intervals import wilson
 from outthink.core.budget import Budget
 from outthink.core.errors import BackendError, InvalidInput
 from outthink.core.run import Run
@@ -18,12 +18,13 @@ from outthink.experiments.cells import Cell, Key, grid
 from outthink.experiments.comparison import Comparison, Progress
 from outthink.experiments.folder import Folder, open_folder
 from outthink.experiments.interrupt import gently
-from outthink.experiments.price import lacking, one_sample
+from outthink.experiments.price import lacking, one_sample, quote
 from outthink.experiments.questions import Question, Questions, load
 from outthink.experiments.setting import DEFAULT_MODEL, Setting, open_setting
 from outthink.experiments.solve import failure
 from outthink.experiments.versions import versions
 from outthink.models.function import Judge
+from outthink.papers import load as load_paper
 from outthink.papers.solver import Solver
 
 Watch = Callable[[Progress], None]
@@ -51,6 +52,7 @@ def compare(
     kept, so `resume` tries them again; BackendError is raised if nothing but failures came.
     """
     limits = _budgets(budgets)
+    _distinct(methods)
     with ExitStack() as stack:
         questions = load(task, limit=limit) if isinstance(task, str) else task
         setting = model if not isinstance(model, str) else stack.enter_context(
@@ -60,9 +62,8 @@ def compare(
         folder = stack.enter_context(open_folder(out, plan.header(), resume=resume)) if out is not None else None
         done = [cell for cell in folder.cells if cell.key in plan.keys] if folder is not None else []
         comparison = Comparison(
-            questions.name, setting.model, tuple(plan.solvers), limits, list(done), command=command, versions=versions(),
-            interval=wilson,
-        )  # fmt: skip
+            questions.name, setting.model, tuple(plan.solvers), limits, list(done), command=command, versions=versions()
+        )
         _Work(plan, comparison, folder, watch, together).go()
         if folder is not None:
             comparison.write(folder)
@@ -104,6 +105,8 @@ class _Work:
     watch: Watch | None
     together: int
     ended: list[tuple[Key, Run]] = field(default_factory=list)
+    share: float = 0.0  # seconds that a cell at work from the beginning until now would have had for itself
+    began: dict[Key, float] = field(default_factory=dict)
 
     def go(self) -> None:
         """Do every cell that is not done; stop early on Ctrl-C or when the model does nothing but fail."""
@@ -112,14 +115,18 @@ class _Work:
         runtime = plan.setting.runtime()
         progress = Progress(comparison, total=len(plan.keys))
         live: dict[Key, Run] = {}
+        clock = time.monotonic
+        last = clock()
 
         with gently(lambda: runtime.post(_nothing)) as asked:
-            while not asked and not self._hopeless():
-                while len(live) < self.together and (key := next(keys, None)) is not None:
+            while not asked:
+                while len(live) < self.together and not self._hopeless(progress) and (key := next(keys, None)) is not None:
                     live[key] = self._start(runtime, key)
                 if not live:
                     break
                 runtime.step()
+                now = clock()
+                self.share, last = self.share + (now - last) / len(live), now
                 for key, run in self.ended:
                     del live[key]
                     self._settle(key, run)
@@ -139,11 +146,13 @@ class _Work:
         coro = solver(question.problem, seed=fold(plan.seed, name))
         run = runtime.start(coro, budget=plan.budgets[budget], name=f"{name} {method} {budget}", answer=solver.answer,
                             trace="costs")  # fmt: skip
+        self.began[key] = self.share
         run.when_done(lambda: self.ended.append((key, run)))
         return run
 
     def _settle(self, key: Key, run: Run) -> None:
         name, method, budget = key
+        seconds = self.share - self.began.pop(key)
         message = None if run.answer is not None else failure(run)
         if isinstance(run.error, BackendError) or (run.error is None and message is not None):
             self.comparison.failed.append(f"{method} at {budget} on {name}: {message or run.error}")
@@ -151,15 +160,16 @@ class _Work:
         if run.error is not None:
             raise run.error
         correct = self.plan.questions.grade(self.plan.by_id[name].reference, run.answer)
-        cell = Cell(name, method, budget, run.answer, correct, run.value, str(run.stopped), run.cost, run.seconds, run.exact,
+        cell = Cell(name, method, budget, run.answer, correct, run.value, str(run.stopped), run.cost, seconds, run.exact,
                     method in self.plan.pooled)  # fmt: skip
         self.comparison.cells.append(cell)
         if self.folder is not None:
             self.folder.add(cell)
 
-    def _hopeless(self) -> bool:
-        """Whether it is time to give up: several failures and nothing that worked in this sitting."""
-        return len(self.comparison.failed) >= 3 and len(self.comparison.failed) > len(self.comparison.cells)
+    def _hopeless(self, progress: Progress) -> bool:
+        """Whether nothing more should begin: several failures, and more of them than successes in this sitting."""
+        failed = len(self.comparison.failed)
+        return failed >= 3 and failed > len(self.comparison.cells) - progress.before
 
 
 def _nothing() -> None:
@@ -177,16 +187,25 @@ def _budgets(budgets: Sequence[str | int | Budget]) -> tuple[Budget, ...]:
     return out
 
 
+def _name(method: str | Solver) -> str:
+    """Return the short name of a method; raises InvalidInput if there is none of this name."""
+    return load_paper(method).name.split("/")[-1] if isinstance(method, str) else method.name
+
+
+def _distinct(methods: Sequence[str | Solver]) -> None:
+    names = [_name(method) for method in methods]
+    again = next((name for name in names if names.count(name) > 1), None)
+    if again is not None:
+        raise InvalidInput(f"method {again!r} was given twice; name every method once")
+    if not names:
+        raise InvalidInput("no methods; give at least one, for example --methods greedy,majority")
+
+
 def _plan(questions: Questions, setting: Setting, methods: Sequence[str | Solver], budgets: Sequence[Budget],
           pooled: Mapping[str, str], seed: int) -> _Plan:  # fmt: skip
-    if not methods:
-        raise InvalidInput("no methods; give at least one, for example --methods greedy,majority")
-    solvers: dict[str, Solver] = {}
-    for method in methods:
-        name = method if isinstance(method, str) else method.name
-        if name in solvers:
-            raise InvalidInput(f"method {name!r} was given twice; name every method once")
-        solvers[name] = setting.solver(method, answer_of=questions.answer_of, policy=pooled.get(name))
+    names = [_name(method) for method in methods]
+    solvers = {name: setting.solver(method, answer_of=questions.answer_of, policy=pooled.get(name))
+               for name, method in zip(names, methods, strict=True)}  # fmt: skip
     return _Plan(questions, setting, solvers, {str(budget): budget for budget in budgets}, pooled, seed)
 
 
@@ -195,8 +214,7 @@ def _affordable(plan: _Plan, budgets: Sequence[Budget]) -> None:
     problems = [question.problem for question in plan.questions.items]
     for budget in budgets:
         if all(lacking(plan.setting, problem, budget) for problem in problems):
-            cheapest = min(problems, key=lambda problem: one_sample(plan.setting, problem).tokens)
-            needs = ", ".join(map(str, lacking(plan.setting, cheapest, budget)))
-            raise InvalidInput(f"the budget of {budget} cannot pay for one sample of {plan.setting.model} on any problem: "
-                               f"the cheapest needs {needs}. Nothing was spent; raise the budget, or lower max_tokens")  # fmt: skip
-
+            cheapest = min(problems, key=lambda problem: one_sample(plan.setting, problem, tokens=1).tokens)
+            needs = quote(plan.setting, cheapest, lacking(plan.setting, cheapest, budget))
+            raise InvalidInput(f"the budget of {budget} cannot pay for one sample of {plan.setting.model} on any problem. Of "
+                               f"{cheapest.id}, the cheapest: {needs}")  # fmt: skip

@@ -30,7 +30,6 @@ class Comparison:
     cells: list[Cell]
     command: str
     versions: Mapping[str, str]
-    interval: Callable[[int, int], tuple[float, float]]
     failed: list[str] = field(default_factory=list)
     interrupted: bool = False
     files: dict[str, Path] = field(default_factory=dict)
@@ -38,8 +37,7 @@ class Comparison:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """One row per method and budget: accuracy with its interval, cost, seconds."""
-        return rows(self.cells, task=self.task, model=self.model, methods=self.methods, budgets=self.budgets,
-                    interval=self.interval)  # fmt: skip
+        return rows(self.cells, task=self.task, model=self.model, methods=self.methods, budgets=self.budgets)
 
     @property
     def title(self) -> str:

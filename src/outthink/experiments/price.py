@@ -23,16 +23,20 @@ class Quote:
     path: str = "quote"
 
 
-def one_sample(setting: Setting, problem: Problem) -> Cost:
-    """Return the bound of one sample of `problem` by the setting's policy."""
+def one_sample(setting: Setting, problem: Problem, *, tokens: int | None = None) -> Cost:
+    """Return the bound of one sample of `problem`, of at most `tokens` tokens (None: as long as the setting allows)."""
     models = setting.models()
-    request = Sample(Prefix(problem.prompt), models.policy, 0, max_tokens=models.max_tokens)
+    most = models.max_tokens if tokens is None else tokens
+    request = Sample(Prefix(problem.prompt), models.policy, 0, max_tokens=most)
     return setting.backends[setting.model].bound(Quote(), request)
 
 
 def lacking(setting: Setting, problem: Problem, budget: Budget) -> list[Limit]:
-    """Return for each limit of `budget` that cannot pay for one sample what it would have to be; [] if it can pay."""
-    bound = one_sample(setting, problem)
+    """Return for each limit of `budget` that cannot pay for the shortest sample what it would have to be; [] if it can.
+
+    The shortest is the prompt and one token: a sample is cut to what is left of the budget.
+    """
+    bound = one_sample(setting, problem, tokens=1)
     needs = [Limit(limit.kind, Meter(limit.kind, weights(limit.kind, setting.cards)).amount(bound)) for limit in budget.limits]
     return [need for need, limit in zip(needs, budget.limits, strict=True) if need.cap > limit.cap]
 
@@ -44,8 +48,12 @@ def shortfall(run: Run, setting: Setting, problem: Problem, budget: Budget) -> s
     needs = lacking(setting, problem, budget)
     if not needs:
         return None
+    return f"the budget of {budget} cannot pay for one sample of {setting.model}: {quote(setting, problem, needs)}"
+
+
+def quote(setting: Setting, problem: Problem, needs: list[Limit]) -> str:
+    """Return the sentences about what `problem` needs at least, and for a whole sample."""
     bound = one_sample(setting, problem)
-    needed = ", ".join(f"{need.cap} {need.kind}" if need.kind != "dollars" else str(need) for need in needs)
-    return (f"the budget of {budget} cannot pay for one sample of {setting.model}: this prompt needs {needed} "
-            f"({bound.total('prompt')} prompt tokens and up to {bound.total('output')} of output). Nothing was spent; "
-            f"raise the budget, or lower max_tokens")  # fmt: skip
+    least = ", ".join(map(str, needs))
+    return (f"this prompt needs at least {least}, and {bound.tokens} tokens for a whole sample ({bound.total('prompt')} of "
+            f"prompt, up to {bound.total('output')} of output). Nothing was spent; raise the budget")  # fmt: skip

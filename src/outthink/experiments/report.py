@@ -83,7 +83,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
 def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what a reader must know to read the numbers right."""
     out = ["Tokens are prompt plus output of every model, the reward model's included; intervals are Wilson's, 95%. "
-           "Seconds are the problems' own times, which overlap."]  # fmt: skip
+           "Seconds are a row's share of the wall clock: every moment is divided among the problems then at work."]  # fmt: skip
     pooled = list(dict.fromkeys(row["method"] for row in rows if row["cost"]["pooled"]))
     if pooled:
         out.append(f"{', '.join(pooled)} replayed samples recorded once for all of them: each is charged the tokens that "

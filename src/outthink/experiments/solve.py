@@ -17,6 +17,7 @@ from outthink.experiments.price import shortfall
 from outthink.experiments.result import Result
 from outthink.experiments.setting import DEFAULT_MODEL, Setting, open_setting
 from outthink.models.function import Judge
+from outthink.papers import load
 from outthink.papers.solver import Solver
 
 
@@ -38,8 +39,9 @@ def solve(
     Raises InvalidInput or Unsupported before anything is spent, also if the budget cannot pay for one sample;
     BackendError if nothing came because the model failed.
     """
+    limits = _checked(prompt, method, budget)
     with ExitStack() as stack:
-        job = _job(prompt, method, _open(stack, model, verifier, base_url, api_key, settings), budget, answer_of, knobs, seed)
+        job = _job(prompt, method, _open(stack, model, verifier, base_url, api_key, settings), limits, answer_of, knobs, seed)
         runtime = job.setting.runtime()
         run = job.start(runtime, watch)
         try:
@@ -57,8 +59,9 @@ async def asolve(
     base_url: str | None = None, api_key: str | None = None, seed: int = 0, **settings: Any,
 ) -> Result:  # fmt: skip
     """Like `solve`, awaitable: the event loop goes on meanwhile."""
+    limits = _checked(prompt, method, budget)
     with ExitStack() as stack:
-        job = _job(prompt, method, _open(stack, model, verifier, base_url, api_key, settings), budget, answer_of, knobs, seed)
+        job = _job(prompt, method, _open(stack, model, verifier, base_url, api_key, settings), limits, answer_of, knobs, seed)
         run = await job.setting.runtime().arun(job.coro(), **job.arguments)
         return job.result(run)
 
@@ -117,12 +120,19 @@ def _open(stack: ExitStack, model: str | Setting, verifier: str | Judge | None, 
     return stack.enter_context(open_setting(model, verifier=verifier, base_url=base_url, api_key=api_key, **settings))
 
 
-def _job(prompt: str, method: str | Solver | None, setting: Setting, budget: str | int | Budget,
-         answer_of: Callable[[str], str | None] | None, knobs: Mapping[str, Any] | None, seed: int) -> _Job:  # fmt: skip
+def _checked(prompt: str, method: str | Solver | None, budget: str | int | Budget) -> Budget:
+    """Find mistakes that need no model, before one is loaded; return the budget."""
     if not isinstance(prompt, str) or not prompt.strip():
         raise InvalidInput("the prompt is empty; give the text that the model should answer")
+    if isinstance(method, str):
+        load(method)
+    return Budget.parse(budget)
+
+
+def _job(prompt: str, method: str | Solver | None, setting: Setting, budget: Budget,
+         answer_of: Callable[[str], str | None] | None, knobs: Mapping[str, Any] | None, seed: int) -> _Job:  # fmt: skip
     if method is None:
         method = "rebase" if setting.verifier is not None else "majority"
     solver = setting.solver(method, answer_of=answer_of, **(knobs or {}))
     name = "prompt-" + blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    return _Job(Problem(name, prompt), solver, setting, Budget.parse(budget), seed)
+    return _Job(Problem(name, prompt), solver, setting, budget, seed)
