@@ -11,7 +11,7 @@ BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.outthink-installed
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_FLAGS)
 
-.PHONY: help setup demo results test check format coverage claims bench train integration constraints clean
+.PHONY: help setup demo results test check docs format coverage claims bench train integration constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
@@ -26,14 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) --no-build-isolation -e ".[engine,analysis,dev]"
 	@touch $@
 
-# Seven ways of spending, at six budgets for each of 64 held-out problems, with the models that come along.
-DEMO := compare word_problems --model embedded/reasoner --limit 64 --seed 0 \
-        --methods greedy,majority,best_of_n,beam,rebase,particle_filter,adaptive \
-        --budgets 128,256,512,1k,2k,4k
-
 demo: $(STAMP)  ## accuracy against budget, seven methods; writes outputs/demo
-	rm -rf outputs/demo
-	$(BIN)/outthink $(DEMO) -o outputs/demo
+	$(BIN)/outthink demo -o outputs/demo
 
 results: demo  ## the table in README.md, from a new run of the demo
 	$(BIN)/python benchmarks/readme_table.py outputs/demo
@@ -41,10 +35,14 @@ results: demo  ## the table in README.md, from a new run of the demo
 test: $(STAMP)  ## the fast tests
 	$(BIN)/python -m pytest
 
-check: $(STAMP)  ## formatting, lint, types, layout
+check: $(STAMP)  ## formatting, lint, types, generated pages up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m outthink.papers --check
+
+docs: $(STAMP)  ## METHODS.md and docs/papers, from the cards of the papers
+	$(BIN)/python -m outthink.papers
 
 format: $(STAMP)  ## put the formatting right
 	$(BIN)/ruff format .
