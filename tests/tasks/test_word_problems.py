@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outthink.tasks import word_problems as task
-from outthink.tasks.word_splits import FRAMES, ITEMS, NAMES, SPLITS, names, pair_split, sequence_split, words
+from outthink.tasks.word_splits import FRAMES, IDLE, ITEMS, MEN, SPLITS, WOMEN, names, pair_split, sequence_split, words
 from outthink.tasks.word_story import LEVELS, Noise, tell
 
 SOME = [problem for split in SPLITS for problem in task.problems(split, limit=40, seed=3)]
@@ -47,9 +47,18 @@ def test_numbers_stay_below_100_and_the_prompt_ends_its_line(problem):
 
 def test_splits_share_no_name_and_train_holds_both_halves_of_every_name():
     dealt = [set(names(split)) for split in SPLITS]
-    assert sum(map(len, dealt)) == len(set(NAMES)) == len(NAMES)
-    assert {name[0] for name in NAMES} == {name[0] for name in names("train")}
-    assert {name[1:] for name in NAMES} == {name[1:] for name in names("train")}
+    assert sum(map(len, dealt)) == len(WOMEN) + len(MEN) == len({*WOMEN, *MEN})
+    assert {name[0] for name in WOMEN + MEN} == {name[0] for name in names("train")}
+    assert {name[1:] for name in WOMEN + MEN} == {name[1:] for name in names("train")}
+
+
+@pytest.mark.parametrize("problem", SOME, ids=lambda problem: problem.id)
+def test_a_pronoun_means_the_one_who_is_asked_about(problem):
+    who = re.search(r"does (\w+) have", problem.prompt)[1]
+    others = set(re.findall(r"\b[A-Z][a-z]+\b", problem.prompt)) - {who, "How", "He", "She"}
+    assert problem.prompt.startswith(f"[1] {who} ")
+    assert not (others & set(WOMEN if who in WOMEN else MEN))
+    assert ("She" if who in MEN else "He") not in re.findall(r"\w+", problem.prompt)
 
 
 def test_splits_share_no_frame_with_item_and_train_holds_every_word():
@@ -66,13 +75,13 @@ def test_problems_use_only_the_number_pairs_and_names_of_their_split(split):
         for step in problem.steps:
             x, sign, a = re.match(r"\[\d+\] (\d+)(.)(\d+)=", step).groups()
             assert sign in "*/" or pair_split(int(x), int(a)) == split
-        people = set(re.findall(r"\b[A-Z][a-z]+\b", problem.prompt)) - {"How"}
+        people = set(re.findall(r"\b[A-Z][a-z]+\b", problem.prompt)) - {"How", "He", "She"}
         assert people <= set(names(split))
 
 
 def test_sequences_of_three_operations_belong_to_one_split_and_shorter_ones_to_all():
     assert sequence_split(("gain", "idle", "lose")) is None
-    kinds = [kind for kind in FRAMES if kind not in ("start", "idle")]
+    kinds = [kind for kind in FRAMES if kind not in ("start", *IDLE)]
     assert {sequence_split((a, b, c)) for a in kinds for b in kinds for c in kinds} == set(SPLITS)
 
 

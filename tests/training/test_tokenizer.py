@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outthink.tasks.word_problems import problems, solution
-from outthink.tasks.word_splits import NAMES
+from outthink.tasks.word_splits import MEN, WOMEN
 from outthink.training.tokenizer import END, build_tokenizer
 
 TOKENIZER = build_tokenizer()
@@ -19,7 +19,7 @@ def test_any_text_comes_back_unchanged(text):
 
 
 def test_every_name_is_two_tokens_whether_training_saw_it_or_not():
-    assert {len(TOKENIZER.encode(f" {name}").ids) for name in NAMES} == {2}
+    assert {len(TOKENIZER.encode(f" {name}").ids) for name in WOMEN + MEN} == {2}
 
 
 def test_digits_and_citations_are_single_tokens():

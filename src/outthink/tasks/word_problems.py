@@ -2,7 +2,7 @@
 
     [1] Ben has 52 cups.
     [2] Tia owns 9 maps.
-    [3] Ben gives 12 cups to Tia.
+    [3] He gives 12 cups to Tia.
     How many cups does Ben have now?
 
 A solution is one line per operation, citing its sentence, and an answer line: "[3] 52-12=40\\n# 40\\n".

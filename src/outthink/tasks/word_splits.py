@@ -13,41 +13,24 @@ from zlib import crc32
 SPLITS = ("train", "validation", "heldout")
 
 # Names are an initial and an ending; both halves are shared by names of other splits.
-NAMES = tuple(
+WOMEN = tuple(
     initial + ending
     for ending, initials in {
-        "en": "BKLJ",
-        "an": "DJVN",
-        "am": "SPC",
-        "im": "TKJ",
-        "on": "RJDL",
-        "ill": "BJWG",
-        "ia": "MLNTPR",
-        "ina": "TNGD",
-        "ora": "NDCL",
-        "ara": "STLKMZ",
-        "ed": "TNJ",
-        "ay": "RJKM",
-        "ick": "RNM",
-        "ean": "SDJ",
-        "ena": "LR",
-        "ary": "MGC",
-        "ack": "JMZ",
-        "ax": "MJD",
-        "eth": "BS",
-        "ila": "LM",
-        "ana": "DLJ",
-        "elia": "DC",
-        "osa": "R",
-        "ark": "M",
-        "al": "VCH",
-        "ugo": "H",
-        "ank": "H",
-        "elix": "F",
-        "wen": "G",
+        "en": "J", "wen": "G", "an": "JN", "am": "PC", "im": "K", "ill": "JG", "ia": "MLNTPR", "ina": "TNGD",
+        "ora": "NDCL", "ara": "STLKMZ", "ay": "KM", "ean": "J", "ena": "LR", "ary": "M", "eth": "B", "ila": "LM",
+        "ana": "DLJ", "elia": "DC", "osa": "R",
     }.items()
     for initial in initials
-)
+)  # fmt: skip
+MEN = tuple(
+    initial + ending
+    for ending, initials in {
+        "en": "BKL", "an": "DV", "am": "S", "im": "TJ", "on": "RJDL", "ill": "BW", "ed": "TNJ", "ay": "RJ",
+        "ick": "RNM", "ean": "SD", "ary": "GC", "ack": "JMZ", "ax": "MJD", "eth": "S", "ark": "M", "al": "VCH",
+        "ugo": "H", "ank": "H", "elix": "F",
+    }.items()
+    for initial in initials
+)  # fmt: skip
 ITEMS = (
     "pens",
     "coins",
@@ -67,25 +50,29 @@ ITEMS = (
     "toys",
 )
 
-# kind of sentence -> (sign of its operation, sentence, words that may fill {word})
+# kind of sentence -> (sign of its operation, sentence, words that may fill {word}); the operation of an idle kind is
+# somebody else's, so that only careless solvers use it
 FRAMES = {
     "start": ("", "{who} {word} {a} {item}.", ("has", "owns", "brings", "carries", "counts", "holds")),
-    "idle": ("", "{other} {word} {a} {item}.", ("has", "owns", "brings", "carries", "counts", "holds")),
-    "gain": ("+", "{who} {word} {a} {item}.", ("buys", "finds", "makes", "gets", "collects", "earns")),
-    "lose": ("-", "{who} {word} {a} {item}.", ("loses", "sells", "drops", "uses", "spends", "breaks")),
-    "give": ("-", "{who} {word} {a} {item} to {other}.", ("gives", "sends", "hands", "lends", "passes", "mails")),
-    "receive": ("+", "{other} {word} {a} {item} to {who}.", ("gives", "sends", "hands", "lends", "passes", "mails")),
-    "take": ("+", "{who} {word} {a} {item} from {other}.", ("takes", "borrows", "wins", "grabs", "gets", "buys")),
-    "taken": ("-", "{other} {word} {a} {item} from {who}.", ("takes", "borrows", "wins", "grabs", "gets", "buys")),
-    "times": ("*", "{who} {word} has {a} times as many {item}.", ("now", "then", "soon", "later", "today", "next")),
-    "half": ("/", "{who} {word} half of the {item}.", ("keeps", "saves", "stores", "retains", "guards", "holds")),
+    "idle": ("+", "{other} {word} {a} {item}.", ("has", "owns", "brings", "carries", "counts", "holds")),
+    "their_gain": ("+", "{other} {word} {a} {item}.", ("buys", "finds", "makes", "gets", "collects", "earns")),
+    "their_loss": ("-", "{other} {word} {a} {item}.", ("loses", "sells", "drops", "uses", "spends", "breaks")),
+    "gain": ("+", "{he} {word} {a} {item}.", ("buys", "finds", "makes", "gets", "collects", "earns")),
+    "lose": ("-", "{he} {word} {a} {item}.", ("loses", "sells", "drops", "uses", "spends", "breaks")),
+    "give": ("-", "{he} {word} {a} {item} to {other}.", ("gives", "sends", "hands", "lends", "passes", "mails")),
+    "receive": ("+", "{other} {word} {a} {item} to {him}.", ("gives", "sends", "hands", "lends", "passes", "mails")),
+    "take": ("+", "{he} {word} {a} {item} from {other}.", ("takes", "borrows", "wins", "grabs", "claims", "steals")),
+    "taken": ("-", "{other} {word} {a} {item} from {him}.", ("takes", "borrows", "wins", "grabs", "claims", "steals")),
+    "times": ("*", "{he} {word} has {a} times as many {item}.", ("now", "then", "soon", "later", "today", "next")),
+    "half": ("/", "{he} {word} half of the {item}.", ("keeps", "saves", "stores", "retains", "guards", "holds")),
 }
+IDLE = ("idle", "their_gain", "their_loss")
 
 
 @cache
-def names(split: str) -> tuple[str, ...]:
-    """Return the names that problems of `split` may use."""
-    return tuple(name for name in NAMES if _deal(f"name {name}", 15, 12) == split)
+def names(split: str, people: tuple[str, ...] = WOMEN + MEN) -> tuple[str, ...]:
+    """Return those of `people` that problems of `split` may use."""
+    return tuple(name for name in people if _deal(f"name {name}", 15, 12) == split)
 
 
 @cache
@@ -108,7 +95,7 @@ def pair_split(x: int, a: int) -> str:
 @cache
 def sequence_split(kinds: tuple[str, ...]) -> str | None:
     """Return the split that owns a sequence of sentence kinds, None if all do (up to two operations)."""
-    if sum(kind != "idle" for kind in kinds) < 3:
+    if sum(kind not in IDLE for kind in kinds) < 3:
         return None
     return _deal("sequence " + " ".join(kinds), 10, 10)
 

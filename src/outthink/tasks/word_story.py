@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from outthink.tasks.word_splits import FRAMES, ITEMS, names, pair_split, sequence_split, words
+from outthink.tasks.word_splits import FRAMES, IDLE, ITEMS, MEN, WOMEN, names, pair_split, sequence_split, words
 
 LEVELS = range(1, 9)
-_OPERATIONS = {"gain": 15, "lose": 15, "give": 14, "receive": 13, "take": 12, "taken": 11, "times": 10, "half": 10}
+# Giving and taking are likelier than receiving and being taken from: with equal shares neither the verb nor the person
+# alone would hint at the operation, and small models find such an exclusive or late.
+_OPERATIONS = {"gain": 15, "lose": 15, "give": 16, "receive": 10, "take": 14, "taken": 10, "times": 10, "half": 10}
 _SLIPS = (-10, -2, -1, 1, 2, 10)
 
 
@@ -66,24 +68,26 @@ def tell(rng: Random, level: int, *, split: str, noise: Noise | None = None) -> 
 
 def _attempt(rng: Random, level: int, split: str, noise: Noise) -> Story | None:
     """Return a story, or None if it ran out of legal numbers or its sequence belongs to another split."""
-    who, *others = _cast(rng, split)
+    he, him, who, *others = _cast(rng, split)
     item = rng.choice(ITEMS)
 
     def sentence(kind: str, a: int, about: str = item) -> str:
         word = rng.choice(words(split, kind, about))
-        return FRAMES[kind][1].format(who=who, other=rng.choice(others), word=word, a=a, item=about)
+        people = {"who": who, "he": he, "him": him, "other": rng.choice(others)}
+        return FRAMES[kind][1].format(**people, word=word, a=a, item=about)
 
     total = written = rng.randint(5, 60)
     lines, steps, notes, kinds, seen = [sentence("start", total)], [], [], [], []
     while len(steps) < level:
-        if rng.random() < 0.18:
-            a = rng.randint(2, 40)
-            lines.append(sentence("idle", a, rng.choice(ITEMS)))
-            kinds.append("idle")
+        if rng.random() < 0.2:
+            kind, a = rng.choice(("idle", *IDLE)), rng.randint(2, 40)
+            lines.append(sentence(kind, a, rng.choice(ITEMS) if kind == "idle" else item))
+            kinds.append(kind)
             seen.append(a)
-            if rng.random() < noise.idle and written + a <= 99:
-                notes.append(_line(len(lines), written, "+", a, written + a))
-                written += a
+            result = _apply(written, FRAMES[kind][0], a)
+            if rng.random() < noise.idle and 2 <= result <= 99:
+                notes.append(_line(len(lines), written, FRAMES[kind][0], a, result))
+                written = result
         (kind,) = rng.choices(list(_OPERATIONS), list(_OPERATIONS.values()))
         sign = FRAMES[kind][0]
         wrong = {"taken": noise.role, "receive": noise.receive, "times": 0, "half": 0}.get(kind, noise.op)
@@ -113,16 +117,17 @@ def _attempt(rng: Random, level: int, split: str, noise: Noise) -> Story | None:
     return Story(prompt, tuple(steps), total, (*notes, f"# {written}"))
 
 
-def _cast(rng: Random, split: str) -> list[str]:
-    """Return three names of which no two share an initial or an ending."""
-    cast: list[str] = []
-    while len(cast) < 3:
-        name = rng.choice(names(split))
-        if all(name[0] != other[0] and name[1:] != other[1:] for other in cast):
-            cast.append(name)
-        elif rng.random() < 0.05:
-            cast.clear()
-    return cast
+def _cast(rng: Random, split: str) -> tuple[str, ...]:
+    """Return the two pronouns and the name of the one the story is about, and the names of two other people.
+
+    The others are of the other gender, so that a pronoun always means the first; no two share an initial or an ending.
+    """
+    hers, his = names(split, WOMEN), names(split, MEN)
+    while True:
+        she = rng.random() < 0.5
+        who, (first, second) = rng.choice(hers if she else his), rng.sample(his if she else hers, 2)
+        if len({name[0] for name in (who, first, second)}) == len({name[1:] for name in (who, first, second)}) == 3:
+            return ("She", "her", who, first, second) if she else ("He", "him", who, first, second)
 
 
 def _operand(rng: Random, total: int, sign: str, written: int, used: str, split: str) -> int | None:

@@ -29,7 +29,7 @@ class Recipe:
 # Telling who gives from who receives is learned late, and hardly at all from a teacher who confuses them more often
 # than not.  So a careful teacher comes first: the reasoner is the clean one, taught on by the careless teacher.
 RECIPES = {
-    "reasoner-clean": Recipe(Lessons(noise=None, steps=2600)),
+    "reasoner-clean": Recipe(Lessons(noise=None, steps=2000)),
     "reasoner": Recipe(Lessons(steps=1000, curriculum=0.0), base="reasoner-clean"),
     "reasoner-prm": Recipe(Marking(steps=1800), base="reasoner"),
     "reasoner-prm-weak": Recipe(Marking(problems=1024, samples=6, rollouts=4, steps=600), base="reasoner"),

@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from outthink.tasks.word_problems import LEVELS, lessons
 
 END = "<|end|>"
-_PIECES = r"\[\d{1,2}\]| ?\d| ?[A-Z]| ?[a-z]+|[.?]?\n|[^\sA-Za-z\d]|\s"
+_PIECES = r"\[\d{1,2}\]| ?\d| ?(?:He|She|How)\b| ?[A-Z]| ?[a-z]+|[.?]?\n|[^\sA-Za-z\d]|\s"
 # Chat servers insist on a template; this one makes the user's content the prompt, unchanged.
 _CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
