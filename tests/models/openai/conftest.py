@@ -34,7 +34,7 @@ def next_word(context: str, seed: int | None) -> str:
 class Manners:
     """What the server does with what it is asked."""
 
-    stop: str = "strip"  # keep, ignore
+    stop: str = "strip"  # keep, token (keep, to the end of the token), ignore
     names_stop: bool = False
     include_flag: bool = False  # heeds include_stop_str_in_output
     logprobs: bool = True
@@ -44,6 +44,7 @@ class Manners:
     chat: bool = True
     completions: bool = True
     continues: bool = False
+    bare: bool = False  # the chat template is the prompt alone
     stream: bool = True
     usage: bool = True
     done: bool = True
@@ -103,7 +104,9 @@ class Server:
             for stop in stops:
                 if (at := text.find(stop)) >= 0:
                     keep = how.stop == "keep" or (how.include_flag and body.get("include_stop_str_in_output"))
-                    text, reason, stopped = text[: at + (len(stop) if keep else 0)], "stop", stop
+                    reason, stopped = "stop", stop
+                    if how.stop != "token":
+                        text = text[: at + (len(stop) if keep else 0)]
         usage = {"prompt_tokens": len(prompt.split()) + 3, "completion_tokens": len(tokens)}
         usage["total_tokens"] = sum(usage.values())
         self.served += usage["total_tokens"]
@@ -169,6 +172,8 @@ class Server:
 
     def render(self, body: dict[str, Any]) -> str:
         *_, last = body["messages"]
+        if self.manners.bare and last["role"] == "user":
+            return last["content"]
         text = "".join(f"<{m['role']}> {m['content']}\n" for m in body["messages"] if m["role"] != "assistant")
         if last["role"] == "assistant" and self.manners.continues and body.get("continue_final_message"):
             return text + "<assistant>" + last["content"]

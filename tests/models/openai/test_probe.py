@@ -23,6 +23,15 @@ def test_a_server_that_does_everything_is_found_to_do_everything(server, client)
     assert can.capabilities == {"sample", "seed", "stop", "logprobs", "monitor", "continue"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "found"), [("strip", "strip"), ("keep", "keep"), ("token", "keep"), ("ignore", "ignore")]
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_becomes_of_a_stop_string_is_found(server, client, kind, found, stream):
+    server.manners = dataclasses.replace(server.manners, stop=kind, stream=stream)
+    assert client().backend.probe().can.stop == found
+
+
 def test_the_cost_of_the_probe_is_what_the_server_served(server, client):
     found = client().backend.probe()
     assert found.cost.tokens == server.served
@@ -68,6 +77,14 @@ def test_a_base_model_without_a_chat_template_is_used_by_completions(server, cli
     assert server.asked[-1]["prompt"] == "Once upon a time"
 
 
+def test_a_chat_template_that_adds_nothing_means_a_base_model(server, client):
+    """What it has written can be continued by completions, and not always as a chat."""
+    server.manners = dataclasses.replace(server.manners, bare=True)
+    can = client().backend.probe().can
+    assert (can.api, can.stop, can.overhead) == ("completions", "strip", 5)
+    assert client(api="chat").backend.probe().can.api == "chat"
+
+
 def test_a_server_that_only_decodes_greedily_is_noted(server, client):
     server.manners = dataclasses.replace(server.manners, greedy_only=True)
     found = client().backend.probe()
@@ -105,7 +122,7 @@ def test_a_field_named_max_completion_tokens_is_found(server, client, sample):
 
 def test_with_a_preset_nothing_is_asked(server, client, sample):
     one = client(can=PRESETS["plain"])
-    assert one.backend.capabilities == {"sample", "monitor"}
+    assert one.backend.capabilities == {"sample", "monitor", "stop"}
     assert server.asked == []
     assert one.ask(sample()).failure is None
     assert len(server.asked) == 1

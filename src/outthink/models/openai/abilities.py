@@ -46,7 +46,7 @@ class Abilities:
         has = {
             "sample": True,
             "seed": self.seed,
-            "stop": self.stop in ("keep", "strip"),
+            "stop": self.stop != "ignore",
             "logprobs": self.logprobs,
             "monitor": self.stream,
             "continue": self.api == "completions" or self.continues is not None,

@@ -4,7 +4,8 @@
     2  the same with a stop string from its middle: kept, cut off or ignored
     3  three samples, two with one seed: whether seeds hold (while others run) and whether samples differ
     4  one more at min_p 1: whether that is greedy
-    5  chat only: the first half of 1 as an assistant message: whether it is continued
+    5  chat only: the first part of 1 as an assistant message: whether it is continued
+    6  chat that is not continued: 1 by completions: whether the chat template adds anything at all
 
 A server that refuses a field costs nothing for that; a field is then left out for good.
 """
@@ -74,6 +75,8 @@ async def probe(
         except Broken:
             raise broken from None
     await asyncio.gather(found.stops(greedy.text), found.seeds(greedy.text), found.continues(greedy.text))
+    if api is None and found.can.api == "chat" and found.can.continues is None:
+        await found.bare(greedy)
     rows = [row for row in await listing() if row.get("id") == model]
     context = next((n for row in rows for name in CONTEXT if isinstance(n := row.get(name), int) and n > 0), None)
     return Probed(replace(found.can, context=context), Cost.sum(found.costs), tuple(found.notes))
@@ -147,7 +150,7 @@ class _Probe:
         return bool(named)
 
     def _overhead(self, usage: Any) -> None:
-        count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        count = _prompt(usage)
         if isinstance(count, int) and count > 0:
             # Of the tokens counted at least one is the prompt's; with a tokenizer, joints may differ by a few.
             over = count - 1 if self.tokens is None else max(0, count - self.tokens(PROMPT)) + 4
@@ -155,11 +158,11 @@ class _Probe:
 
     async def stops(self, text: str) -> None:
         """Find out what becomes of a stop string."""
-        middle = len(text) // 2
-        stop = next((s for i in range(middle, len(text)) if not (s := text[i : i + 2]).isspace() and s), "")
-        at = text.find(stop)
-        if not stop or at < 1:
+        pairs = [text[i : i + 2] for i in range(len(text) // 2, len(text) - 1)]
+        stop = next((pair for pair in pairs if not pair.isspace() and text.find(pair) > 0), None)
+        if stop is None:
             return
+        at = text.find(stop)
         try:
             answer = await self.send({"stop": [stop], "include_stop_str_in_output": True})
             self.can = replace(self.can, include_stop=True)
@@ -172,7 +175,8 @@ class _Probe:
             fits = answer.text.rstrip() == text[:at].rstrip()
             self.can = replace(self.can, stop="strip" if fits or answer.named == stop else None)
         else:
-            self.can = replace(self.can, stop="keep" if hit[0] == len(answer.text) else "ignore")
+            # A server may go on to the end of the token that the stop string ends in.
+            self.can = replace(self.can, stop="keep" if len(answer.text) < len(text) else "ignore")
         if self.can.stop != "keep":
             self.can = replace(self.can, include_stop=False)
         if self.can.stop == "ignore":
@@ -200,6 +204,22 @@ class _Probe:
         else:
             self.can = replace(self.can, min_p=strict.text == greedy != other)
 
+    async def bare(self, greedy: Answer) -> None:
+        """Use `completions` if the chat template adds nothing (a base model): there every text can be continued."""
+        chat = self.can
+        self.can = replace(chat, api="completions")
+        try:
+            answer = await self.send({})
+        except Broken as broken:
+            if not broken.status:
+                raise
+            self.can = chat
+            return
+        if not answer.text or answer.text != greedy.text or _prompt(answer.usage) != _prompt(greedy.usage):
+            self.can = chat
+        else:
+            self._overhead(answer.usage)
+
     async def continues(self, text: str) -> None:
         """Find out whether the last assistant message is continued: greedily it must go on as it did before."""
         if self.can.api != "chat" or len(text.strip()) < 4:
@@ -223,3 +243,7 @@ class _Probe:
             if n > 1 and got[:n] == rest[:n] != text.strip()[:n]:
                 self.can = replace(self.can, continues="flags" if way == "flags" else "plain")
                 return
+
+
+def _prompt(usage: Any) -> Any:
+    return usage.get("prompt_tokens") if isinstance(usage, dict) else None
