@@ -21,7 +21,7 @@ _PIECES = r"\[\d{1,2}\]| ?\d| ?(?:He|She|How)\b| ?[A-Z]| ?[a-z]+|[.?]?\n|[^\sA-Z
 _CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
-def build_tokenizer(vocab_size: int = 512, *, seed: int = 0) -> Tokenizer:
+def build_tokenizer(vocab_size: int = 560, *, seed: int = 0) -> Tokenizer:
     """Return a tokenizer of at most `vocab_size` tokens, fitted to lessons without mistakes; END is token 0."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
