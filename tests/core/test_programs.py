@@ -50,8 +50,10 @@ def play(node: Node, budget: Budget, *, how: random.Random, meets: bool = False)
         for gauge in run.account.gauges:
             assert 0 <= gauge.held and gauge.spent + gauge.held <= gauge.cap
     assert player.alive == 0, f"{player.alive} coroutines outlive their run"
-    assert not backend.live and runtime._dispatcher.flying == 0 and run.zombies == 0 and run.pending == 0
-    assert not runtime._runs and not runtime._check and not runtime._dispatcher.suspects
+    loop = runtime.loop
+    assert not backend.live and not any(port.flying for port in loop.dispatcher.ports)
+    assert run.zombies == 0 and run.pending == 0
+    assert not loop.runs and not loop.queues.suspects and not loop.settler.later
     for gauge in run.account.gauges:
         assert gauge.held == 0, f"{gauge} is still held"
         assert gauge.spent == amount(gauge.meter.kind, run.cost) <= gauge.cap

@@ -117,6 +117,12 @@ def a_short_budget_is_an_outcome(case: VerifierCase) -> None:
             assert any(v.status == "error" for v in run.state), "it judged all for less than the price of all"
 
 
+def judging_keeps_nothing(case: VerifierCase) -> None:
+    """A verifier that is itself a search starts it as work: what it keeps must not pass for the answer of a method."""
+    run = case.judge(case.states)
+    assert not run.history, "the verifier called `keep` in the coroutine of the method; start its search by `gather`"
+
+
 def failures_are_no_scores(case: VerifierCase) -> None:
     """A backend that fails or answers nothing leads to an error or to statuses, never to a score out of nothing."""
     if not case.judge(case.states).cost:
@@ -129,5 +135,5 @@ def failures_are_no_scores(case: VerifierCase) -> None:
 
 VERIFIER_LAWS = (
     one_verdict_per_state, of_nothing_nothing, values_are_in_range, the_order_of_states_is_kept, same_seed_same_verdicts,
-    states_are_left_alone, a_short_budget_is_an_outcome, failures_are_no_scores,
+    states_are_left_alone, a_short_budget_is_an_outcome, judging_keeps_nothing, failures_are_no_scores,
 )  # fmt: skip
