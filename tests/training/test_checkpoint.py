@@ -11,7 +11,7 @@ from outthink.training.recipes import write_model
 from outthink.training.tokenizer import build_tokenizer
 
 CONFIG = Config(
-    vocab_size=512,
+    vocab_size=560,
     hidden_size=32,
     intermediate_size=48,
     num_hidden_layers=2,
@@ -62,7 +62,7 @@ def test_transformers_computes_the_same_logits(tmp_path, tokenizer, changes):
     write_model(tmp_path, model, tokenizer)
     kind = AutoModelForTokenClassification if config.is_reward_model else AutoModelForCausalLM
     peer = kind.from_pretrained(tmp_path).eval()
-    tokens = torch.randint(0, 560, (3, 19))
+    tokens = torch.randint(0, CONFIG.vocab_size, (3, 19))
     with torch.no_grad():
         assert torch.allclose(model.logits(model.hidden(tokens)), peer(tokens).logits, atol=1e-4)
 
