@@ -9,10 +9,10 @@ Names are loaded when they are first used: `import outthink` loads neither torch
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for True; importing `typing` would be most of the time of `import outthink`
 if TYPE_CHECKING:
+    from typing import Any
+
     from outthink.core.budget import Budget, Card
     from outthink.core.cost import Cost
     from outthink.core.errors import (
@@ -80,6 +80,8 @@ def __getattr__(name: str) -> Any:
     home = _MODULES.get(name)
     if home is None:
         raise AttributeError(f"module 'outthink' has no attribute {name!r}")
+    from importlib import import_module
+
     value = globals()[name] = getattr(import_module(home), name)
     return value
 

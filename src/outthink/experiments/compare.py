@@ -57,7 +57,7 @@ def compare(
         questions = load(task, limit=limit) if isinstance(task, str) else task
         setting = model if not isinstance(model, str) else stack.enter_context(
             open_setting(model, verifier=verifier, base_url=base_url, api_key=api_key, **settings))  # fmt: skip
-        plan = _plan(questions, setting, methods, limits, pooled or {}, seed)
+        plan = _plan(questions, setting, methods, limits, pooled or {}, seed, command)
         _affordable(plan, limits)
         folder = stack.enter_context(open_folder(out, plan.header(), resume=resume)) if out is not None else None
         done = [cell for cell in folder.cells if cell.key in plan.keys] if folder is not None else []
@@ -80,6 +80,7 @@ class _Plan:
     budgets: dict[str, Budget]
     pooled: Mapping[str, str]
     seed: int
+    command: str
     by_id: dict[str, Question] = field(init=False)
     keys: frozenset[Key] = field(init=False)
 
@@ -93,7 +94,7 @@ class _Plan:
             "task": self.questions.name, "task_digest": self.questions.digest, "problems": len(self.questions.items),
             "model": self.setting.model, "verifier": self.setting.verifier, "seed": self.seed,
             "settings": dict(self.setting.knobs), "methods": list(self.solvers), "budgets": list(self.budgets),
-            "pooled": sorted(self.pooled), "versions": versions(),
+            "pooled": sorted(self.pooled), "versions": versions(), "command": self.command,
         }  # fmt: skip
 
 
@@ -202,11 +203,11 @@ def _distinct(methods: Sequence[str | Solver]) -> None:
 
 
 def _plan(questions: Questions, setting: Setting, methods: Sequence[str | Solver], budgets: Sequence[Budget],
-          pooled: Mapping[str, str], seed: int) -> _Plan:  # fmt: skip
+          pooled: Mapping[str, str], seed: int, command: str) -> _Plan:  # fmt: skip
     names = [_name(method) for method in methods]
     solvers = {name: setting.solver(method, answer_of=questions.answer_of, policy=pooled.get(name))
                for name, method in zip(names, methods, strict=True)}  # fmt: skip
-    return _Plan(questions, setting, solvers, {str(budget): budget for budget in budgets}, pooled, seed)
+    return _Plan(questions, setting, solvers, {str(budget): budget for budget in budgets}, pooled, seed, command)
 
 
 def _affordable(plan: _Plan, budgets: Sequence[Budget]) -> None:
