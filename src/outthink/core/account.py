@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .budget import Budget, Card, Left, Meter, weights
 from .cost import Cost, Tally
+from .errors import InvalidInput
 
 
 class Shortfall(NamedTuple):
@@ -107,6 +108,8 @@ class Account:
         """Return the limits of a sub-account: a Cost limits every kind in force here, a Budget the kinds it names."""
         if isinstance(grant, Cost):
             return {gauge.meter: gauge.meter.amount(grant) for gauge in self.gauges}
+        if grant.depth is not None or grant.seconds is not None:
+            raise InvalidInput(f"sub-budget '{grant}': a sub-budget limits amounts; depth and seconds are the run's")
         known = {gauge.meter.kind: gauge.meter for gauge in self.gauges}
         return {
             known.get(limit.kind) or Meter(limit.kind, weights(limit.kind, cards)): limit.cap for limit in grant.limits

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
+from fractions import Fraction
 from functools import cache
 
 from .cost import UNITS, Cost
@@ -13,6 +14,9 @@ from .errors import InvalidInput, unknown
 
 PICO = 10**12
 """Dollars are counted in whole picodollars: a token at $0.075 per million costs 75,000 of them, exactly."""
+
+MOST = Decimal(10) ** 30
+"""No amount in a budget is larger: whole numbers of a billion digits would keep the reader busy for ever."""
 
 FREE = frozenset("calls cached attended recomputed scores tools kv_steps device_ns".split())
 """Units that a price card may leave out: they cost no money unless it says so."""
@@ -41,6 +45,8 @@ class Limit:
         if self.kind == "dollars":
             return f"${Decimal(self.cap) / PICO:f}"
         word = f"{self.kind} tokens" if self.kind in ("output", "prompt", "cached") else self.kind
+        if self.cap >= 10**9 and self.cap % 10**7 == 0:
+            return f"{Decimal(self.cap).normalize():e} {word}".replace("e+", "e")
         if self.cap and self.cap % 1000 == 0:
             scale, letter = (10**6, "M") if self.cap % 10**6 == 0 else (1000, "k")
             return f"{self.cap // scale}{letter} {word}"
@@ -65,18 +71,23 @@ class Budget:
         """
         if isinstance(text, Budget):
             return text
+        if str(text) == str(cls()):
+            return cls()
         limits: list[Limit] = []
         gauges: dict[str, float] = {}
         for part in str(text).split(","):
             kind, amount = _part(part, str(text))
             if kind in gauges or any(limit.kind == kind for limit in limits):
                 raise InvalidInput(f"budget {text!r} limits {kind} twice; name every unit once")
-            if kind in ("depth", "seconds"):
+            if kind == "seconds":
                 gauges[kind] = float(amount)
+                continue
+            scaled = amount * PICO if kind == "dollars" else amount
+            if scaled != int(scaled):
+                raise InvalidInput(f"budget {text!r}: {kind} must be a whole number, not {amount}")
+            if kind == "depth":
+                gauges[kind] = int(scaled)
             else:
-                scaled = amount * PICO if kind == "dollars" else amount
-                if scaled != int(scaled):
-                    raise InvalidInput(f"budget {text!r}: {kind} must be a whole number, not {amount}")
                 limits.append(Limit(kind, int(scaled)))
         depth = gauges.get("depth")
         return cls(tuple(limits), depth=None if depth is None else int(depth), seconds=gauges.get("seconds"))
@@ -88,7 +99,7 @@ class Budget:
     def __str__(self) -> str:
         parts = [str(limit) for limit in self.limits]
         parts += [f"{self.depth} depth"] if self.depth is not None else []
-        parts += [f"{self.seconds:g} s"] if self.seconds is not None else []
+        parts += [f"{repr(self.seconds).removesuffix('.0')} s"] if self.seconds is not None else []
         return ", ".join(parts) or "no limit"
 
 
@@ -109,12 +120,14 @@ def _part(part: str, whole: str) -> tuple[str, Decimal]:
     dollars, number, suffix, word = match.groups()
     try:
         amount = Decimal(number.replace("_", "")) * {None: 1, "k": 1000, "K": 1000, "M": 10**6}[suffix]
-    except InvalidOperation:
+    except (InvalidOperation, Overflow):
         raise InvalidInput(f"budget {whole!r}: {number!r} is not a number") from None
     word = " ".join(word.lower().split())
     kind = "dollars" if dollars else _WORDS.get(word, word)
     if kind not in _KINDS or (dollars and word):
         raise unknown("unit", f"$ {word}" if dollars else word, _KINDS)
+    if amount > MOST:
+        raise InvalidInput(f"budget {whole!r}: {part.strip()!r} is more than anybody has; the most is {MOST:.0e}")
     if amount < 0:
         raise InvalidInput(f"budget {whole!r}: {part.strip()!r} is negative; a budget is zero or more")
     return ("seconds", amount * 60) if kind == "minutes" else (kind, amount)
@@ -173,18 +186,19 @@ class Left:
 
     def times(self, cost: Cost) -> int | None:
         """Return how many times `cost` can still be paid, None if nothing limits it."""
-        needs = [(left, meter.amount(cost)) for meter, left in self.amounts]
+        needs = [(max(left, 0), meter.amount(cost)) for meter, left in self.amounts]
         return min((left // need for left, need in needs if need), default=None)
 
     def of(self, kind: str) -> int | None:
         """Return what is left of `kind`, None where it is not limited."""
         return next((left for meter, left in self.amounts if meter.kind == kind), None)
 
-    def share(self, part: float) -> Budget:
+    def share(self, part: float | Fraction) -> Budget:
         """Return a budget of this part of every limit, rounded down; `part` is between 0 and 1."""
         if not 0 <= part <= 1:
             raise InvalidInput(f"share({part}): a share is between 0 and 1")
-        return Budget(tuple(Limit(meter.kind, int(left * part)) for meter, left in self.amounts))
+        exact = Fraction(part)  # products with floats would be off where amounts are larger than 2**53
+        return Budget(tuple(Limit(meter.kind, max(0, int(left * exact))) for meter, left in self.amounts))
 
     @property
     def budget(self) -> Budget:

@@ -217,11 +217,12 @@ class Dispatcher:
 
     def _refuse(self, item: Ticket | Task, account: Account, short: Shortfall) -> int:
         run: Run = account.run
+        asked = item.request if isinstance(item, Ticket) else None
         if run.recording:
-            bound = item.bound if type(item) is Ticket else NO_COST
-            left = short.cap - short.spent
-            run.decide(item.path, "refuse", limit=short.kind, need=short.need, left=left, bound=bound)
-        what: Any = item.request if isinstance(item, Ticket) else item.grant
+            bound = item.bound if isinstance(item, Ticket) else NO_COST
+            model, left = asked.model if asked is not None else None, short.cap - short.spent
+            run.decide(item.path, "refuse", limit=short.kind, need=short.need, left=left, bound=bound, model=model)
+        what: Any = asked if isinstance(item, Ticket) else item.grant
         return self._fail(item, account, OutOfBudget(what, short))
 
     def _fail(self, item: Ticket | Task, account: Account, error: Exception) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from .errors import Cancelled
@@ -21,9 +21,9 @@ class Endings:
         self.queues, self.settler, self.ready = queues, settler, ready
 
     def drop(self, group: Group[Any]) -> None:
-        """Draw nothing more. Coroutines that a list still holds are closed: nobody else will."""
+        """Draw nothing more. Coroutines that a collection still holds are closed: nobody else will."""
         source, group.source = group.source, None
-        if source is not None and isinstance(group.work, Sequence):
+        if source is not None and isinstance(group.work, Collection):
             for piece in source:
                 if isinstance(piece, Coroutine):
                     piece.close()

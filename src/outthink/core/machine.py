@@ -221,7 +221,9 @@ class Machine:
         group.outcomes.append(Outcome(node.place, value, kept, error, cost))
         if ungranted:
             group.ungranted = False
-        if group.mode == "fitting" and isinstance(error, OutOfBudget) and (ungranted or group.each is None):
+        if isinstance(error, OutOfBudget) and (ungranted or group.each is None) and group.grants is None:
+            self.endings.drop(group)  # what asks for the same would be refused as well, perhaps without end
+        elif error is not None and group.mode == "together":
             self.endings.drop(group)
         self._draw(group)
         self._wake(group)

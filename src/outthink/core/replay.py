@@ -128,6 +128,7 @@ def replay(
         getattr(e.request, "model", "") for e in trace.served()
     }
     models |= {m for e in trace.decisions() if isinstance(e.facts.get("bound"), Cost) for m in e.facts["bound"].counts}
+    models |= {e.facts["model"] for e in trace.decisions("refuse") if e.facts["model"] is not None}
     header = trace.header
     runtime = Runtime(
         {model: backend for model in models} or {"replay": backend}, cards=cards, window=header["window"],

@@ -35,7 +35,8 @@ class Trap(Generic[R]):
 def start(work: Iterable[Awaitable[R]], *, each: Grant | Iterable[Grant] | None = None) -> Trap[Group[R]]:
     """Begin every piece of `work`; with `each`, a piece begins only when its sub-budget can be set aside.
 
-    An iterable of grants gives the pieces one each. Pieces are drawn lazily, a window at a time.
+    An iterable of grants gives the pieces one each. Pieces are drawn lazily, a window at a time; when one is refused,
+    nothing more is drawn (but with one grant each: the next may be smaller).
     """
     return Trap("start", work, each, "all")
 
@@ -56,7 +57,8 @@ def keep(state: Any, value: float | None = None, *, complete: bool = True) -> Tr
     complete: whether it has a usable answer (`space.answer(state) is not None`).
     Order: complete before incomplete, scored before unscored, then value, then first kept. Keep a draft before paying
     for its score. What the top coroutine keeps is what an interrupted run returns; what a branch keeps reaches its
-    parent as `Outcome.kept`.
+    parent as `Outcome.kept`. A plain `await` of another coroutine is still this coroutine: a verifier that is itself a
+    search must start that search as work, `await gather([search(...)])`.
     """
     return Trap("keep", state, value, complete)
 
@@ -99,7 +101,7 @@ async def fitting(work: Iterable[Awaitable[R]], *, each: Grant | None = None) ->
     raised.
     Raises OutOfBudget if every piece was refused, so that a caller can end; of no work returns [].
     """
-    group: Group[R] = await Trap("start", work, each, "fitting")
+    group: Group[R] = await start(work, each=each)
     done = await wait(group)
     drawn = max((outcome.index + 1 for outcome in done), default=0)
     out: list[R | None] = [None] * max(drawn, len(work) if isinstance(work, Sequence) else 0)
@@ -145,13 +147,17 @@ async def within(grants: Grant | Iterable[Grant], work: Iterable[Awaitable[R]]) 
     """Run each piece under its own set-aside sub-budget; return all outcomes in the order given.
 
     One grant serves for every piece, several are dealt in order. A piece whose grant could not be set aside has the
-    error OutOfBudget and cost nothing. Errors are data here, except those that no budget or backend explains.
+    error OutOfBudget and cost nothing; so have those of a sequence that come after it under the same grant (of a lazy
+    input they are not drawn). Errors are data here, except those that no budget or backend explains.
     """
     group: Group[R] = await start(work, each=grants)
     done = sorted(await wait(group), key=_index)
     for outcome in done:
         if outcome.error is not None and not _expected(outcome.error):
             raise outcome.error
+    if isinstance(work, Sequence) and len(done) < len(work):
+        refused = next(outcome.error for outcome in reversed(done) if outcome.error is not None)
+        done += [Outcome(index, error=refused, cost=Cost()) for index in range(len(done), len(work))]
     return done
 
 
