@@ -141,8 +141,7 @@ def test_recipes_write_models_that_are_read_back(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "base", "message"),
     [
-        ("reasoner-prm", None, "starts from reasoner: give its folder"),
-        ("reasoner-clean", "here", "starts from nothing"),
+        ("reasoner-clean", "here", "starts from random weights: give no base"),
         ("reasonr", None, "there is no recipe 'reasonr'"),
     ],
 )

@@ -30,7 +30,9 @@ def main() -> None:
 @main.command("train")
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write the model to.")
-@click.option("--base", type=click.Path(path_type=Path), help="Folder of the model it starts from, if any.")
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="Folder of the model it starts from; the shipped one if not given."
+)
 @click.option("--steps", type=int, help="Optimizer steps instead of the recipe's.")
 @click.option("--threads", type=int, default=1, show_default=True)
 def train_command(name: str, out: Path, base: Path | None, steps: int | None, threads: int) -> None:

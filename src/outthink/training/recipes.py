@@ -26,6 +26,8 @@ class Recipe:
     base: str | None = None
 
 
+SHIPPED = Path(__file__).parents[1] / "models" / "embedded"
+
 # Telling who gives from who receives is learned late, and hardly at all from a teacher who confuses them more often
 # than not.  So a careful teacher comes first: the reasoner is the clean one, taught on by the careless teacher.
 RECIPES = {
@@ -33,7 +35,7 @@ RECIPES = {
     "reasoner": Recipe(Lessons(steps=1000, curriculum=0.0), base="reasoner-clean"),
     "reasoner-prm": Recipe(Marking(steps=1800), base="reasoner"),
     "reasoner-prm-weak": Recipe(Marking(problems=1024, samples=6, rollouts=4, steps=600), base="reasoner"),
-    "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, noise=None, steps=2600)),
+    "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, steps=1600)),
 }
 
 
@@ -48,16 +50,17 @@ def train(
     """Train the recipe `name` and write the model to the folder `out`.
 
     Args:
-      base: folder of the model it starts from; needed where the recipe has a base, refused elsewhere.
+      base: folder of the model it starts from, the shipped one if None; refused where the recipe has no base.
       steps: optimizer steps in place of the recipe's, for a try-out or a longer training.
       log: gets progress, line by line.
     """
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]
-    if (base is None) != (recipe.base is None):
-        wanted = f"starts from {recipe.base}: give its folder" if recipe.base else "starts from nothing: give no folder"
-        raise ValueError(f"{name} {wanted} as base (given: {base})")
+    if base is not None and recipe.base is None:
+        raise ValueError(f"{name} starts from random weights: give no base (given: {base})")
+    if recipe.base is not None:
+        base = base or SHIPPED / recipe.base
     plan = recipe.plan if steps is None else replace(recipe.plan, steps=steps)
 
     def save(model: Llama) -> None:
