@@ -68,11 +68,13 @@ class Server:
     drops: int = 0  # clients that left in the middle of an answer
     served: int = 0  # tokens generated and prompts read, all told
     dropped: threading.Event = field(default_factory=threading.Event)
+    reached: threading.Event = field(default_factory=threading.Event)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append(body)
         self.headers.append(dict(request.headers))
+        self.reached.set()
         if self.script:
             try:
                 return await self.script.pop(0)(request, body)
@@ -158,6 +160,15 @@ class Server:
                 assert request.transport is not None
                 request.transport.close()
             return response
+
+        return act
+
+    def late(self, seconds: float) -> Script:
+        """Answer as always, after a while."""
+
+        async def act(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+            await asyncio.sleep(seconds)
+            return await self.answer(request, body)
 
         return act
 

@@ -91,6 +91,11 @@ def test_the_same_seed_gives_the_same_text_and_seeds_fit_in_31_bits(server, clie
     assert all(0 <= body["seed"] < 2**31 for body in server.asked)
 
 
+def test_fields_that_the_server_refuses_are_not_sent(server, client, sample):
+    client(can=Abilities(refuses=frozenset({"seed", "temperature"}))).ask(sample(temperature=1.0))
+    assert not {"seed", "temperature"} & set(server.asked[-1])
+
+
 def test_a_chat_is_continued_where_the_server_can(server, client, sample):
     server.manners = dataclasses.replace(server.manners, continues=True)
     one = client(can=Abilities(continues="flags"))
@@ -158,6 +163,22 @@ def test_room_is_what_is_left_of_the_concurrency(server, client, sample):
     assert one.backend.room() == 3
 
 
+def test_room_is_free_when_the_settlement_arrives(client, sample):
+    """Who is woken by it looks at the room at once."""
+    one, rooms = client(can=PLAIN, concurrency=1), []
+    one.backend.attach(lambda items: [rooms.append(one.backend.room()), *map(one.inbox.put, items)] and None)
+    one.ask(sample())
+    assert rooms[-1] == 1
+
+
+def test_what_the_server_counted_bounds_the_next_request_of_the_same_prompt(client, sample):
+    one = client(can=PLAIN)
+    first = one.ask(sample("one two three"))
+    assert first.ticket.bound.total("prompt") > first.cost.total("prompt")
+    assert one.submit(sample("one two three")).bound.total("prompt") == first.cost.total("prompt")
+    one.settled()
+
+
 @dataclass(frozen=True)
 class Watch:
     """Halts after `chunks` chunks, taking back `back`; or forces text."""
@@ -203,7 +224,8 @@ def test_a_monitor_sees_nothing_after_a_stop_string(server, client, sample):
     one = client(can=PLAIN)
     full = one.ask(sample()).reply.text
     done = one.ask(sample(monitor=Watch(chunks=100), stop=(full.split()[1][:2],)))
-    assert "".join(text for text, _ in done.reply.memory) == done.reply.text
+    assert "".join(text for text, _ in done.reply.memory) == done.reply.text == "".join(one.shown[8:])
+    assert all(text for text, _ in done.reply.memory) and all(one.shown)
     assert done.reply.finish == "stop"
 
 
@@ -241,6 +263,17 @@ def test_cancelling_before_anything_was_sent_costs_nothing(server, client, sampl
     done = one.settled(slip)
     assert (done.cost, done.exact) == (Cost(), True)
     assert len(server.asked) == 1
+
+
+def test_cancelling_one_that_waits_for_the_probe_leaves_the_others_waiting(server, client, sample):
+    server.script = [server.late(0.03)]
+    one = client()
+    slips = [one.submit(sample(seed=seed)) for seed in range(3)]
+    assert server.reached.wait(5)
+    one.backend.cancel(slips[0])
+    done = {item.ticket: item for item in (one.settled() for _ in slips)}
+    assert (done[slips[0]].failure.message, done[slips[0]].cost) == ("cancelled", Cost())
+    assert all(done[slip].failure is None for slip in slips[1:])
 
 
 def test_cancelling_what_has_settled_does_nothing(client, sample):

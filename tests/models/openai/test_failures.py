@@ -102,6 +102,18 @@ def test_too_many_requests_says_when_to_come_again(server, client, sample, heade
     assert one.ask(sample()).failure.after == pytest.approx(after)
 
 
+def test_after_an_answer_waits_are_short_again(server, client, sample):
+    clock = [0.0]
+    one = client(can=PLAIN, clock=lambda: clock[0])
+    waits = []
+    for status in (503, 503, 200, 503):
+        server.script = [server.reply(status, "")] if status != 200 else []
+        done = one.ask(sample())
+        waits.append(done.failure.after if done.failure else None)
+        clock[0] += 100.0
+    assert waits == [0.5, 1.0, None, 0.5]
+
+
 def test_new_requests_wait_as_long_as_the_server_asked(server, client, sample):
     """Else each of them would burn one of its attempts on a server that is full."""
     import time
@@ -214,6 +226,13 @@ def test_nonsense_in_a_stream_is_no_answer(server, client, sample, event):
     server.script = [server.stream([SAID, event], then="hang")]
     done = client(can=PLAIN).ask(sample())
     assert "not the JSON of an answer" in done.failure.message and not done.exact
+
+
+def test_an_event_without_end_is_no_answer(server, client, sample, monkeypatch):
+    monkeypatch.setattr("outthink.models.openai.sse.LONGEST", 1000)
+    server.script = [server.stream([b"data: " + b"x" * 2000], then="hang")]
+    done = client(can=PLAIN).ask(sample())
+    assert "more than 1000 bytes" in done.failure.message and not done.exact
 
 
 def test_an_error_in_a_stream_is_told(server, client, sample):
