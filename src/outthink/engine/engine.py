@@ -215,6 +215,9 @@ class Engine:
     def _finish(self, ended: Ended) -> Finished:
         job, request = ended.job, ended.job.request
         assert isinstance(request, Sample)
+        del self._jobs[job.key]
+        if job.error is not None:
+            return Finished(job.key, None, job.link.end, job.computed, job.generated, error=job.error)
         text = self.vocabulary.text(ended.tokens)
         prefix = request.prefix.extend(text, tokens=ended.tokens, vocabulary=self.vocabulary.digest)
         if ended.tokens:
@@ -227,5 +230,4 @@ class Engine:
         reply = Draft(text, ended.finish, prefix, ended.tokens, ended.stop, ended.logprobs,  # type: ignore[arg-type]
                       memory=memory)
         hidden = torch.stack(job.hidden)[:len(ended.tokens)] if request.hidden and job.hidden else None
-        del self._jobs[job.key]
         return Finished(job.key, reply, job.link.end, job.computed, job.generated, hidden)

@@ -49,6 +49,8 @@ class Filler:
             if plan is not None:
                 plans.append(plan)
                 left -= plan.count
+        if jobs:
+            self._store.path(jobs[0].path)  # used last, so let go of last: whoever is first in line gets on
         plans.sort(key=lambda plan: plan.count)  # like lengths together: less padding
         for at in range(0, len(plans), self._cache.rows):
             self._compute(plans[at:at + self._cache.rows])
@@ -68,7 +70,7 @@ class Filler:
         hidden = self._runner.extend(self._cache, tokens, torch.tensor([plan.start for plan in plans]))
         rewards = None
         if self._runner.config.is_reward_model:
-            rewards = self._runner.logits(hidden.flatten(0, 1)).sigmoid().view(tokens.shape)
+            rewards = self._runner.rewards(hidden.flatten(0, 1)).view(tokens.shape)
         for row, plan in enumerate(plans):
             self._keep(plan, row, hidden[row], None if rewards is None else rewards[row])
 

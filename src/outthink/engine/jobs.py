@@ -19,6 +19,7 @@ class Job:
     computed: positions of its prefix that were computed for it and that nobody had paid for before.
     generated: tokens drawn or forced, the end token and those a monitor took back included.
     row: its row while it decodes, else -1.
+    closing: why it has ended (finish, stop), while its last token goes through the model for its hidden state.
     """
 
     key: Hashable
@@ -32,13 +33,14 @@ class Job:
     watch: Watch | None = None
     hidden: list[Tensor] = field(default_factory=list)
     closing: tuple[str, str | None] | None = None
+    error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The end of a request.
 
-    reply: None if it was cancelled.
+    reply: None if it was cancelled, or if its monitor raised `error`.
     prompt: tokens of its prefix; computed: how many of them had to be computed for it.
     generated: tokens drawn or forced, whatever became of them.
     hidden: [tokens of the draft, hidden_size], the final hidden state after each, if asked for.
@@ -50,3 +52,4 @@ class Finished:
     computed: int
     generated: int = 0
     hidden: Tensor | None = None
+    error: Exception | None = None

@@ -8,6 +8,7 @@ contexts in multiples of 32, but no library promises them.  So they are tried, w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -19,23 +20,22 @@ from outthink.engine.runner import Runner
 
 def steady(runner: Runner, *, context: int, seed: int = 0) -> bool:
     """Return whether hidden states and logits have the same bits alone and in company, at once and token by token."""
-    length = min(context, 80)
+    length = min(context, 40)
     cache = Cache(runner.config, rows=40, capacity=context, dtype=runner.dtype)
     generator = torch.Generator().manual_seed(seed)
     texts = torch.randint(runner.config.vocab_size, (40, length), generator=generator)
     whole = runner.extend(cache, texts[:1], torch.zeros(1, dtype=torch.int64))[0]
-    expected = whole, runner.logits(whole)
-    return all(_same(runner, cache, texts, rows, cuts, expected) for rows, cuts in (
+    head = runner.rewards if runner.config.is_reward_model else runner.logits
+    expected = whole, head(whole)
+    return all(_same(runner, head, cache, texts[:rows].flip(0), cuts, expected) for rows, cuts in (
         (1, [*range(length + 1)]), (3, [0, 1, length // 2, length]), (17, [0, length - 1, length]),
         (40, [0, 5, 12, length]), (40, [0, *range(length - 9, length + 1)])))
 
 
-def _same(runner: Runner, cache: Cache, texts: Tensor, rows: int, cuts: list[int],
+def _same(runner: Runner, head: Callable[[Tensor], Tensor], cache: Cache, texts: Tensor, cuts: list[int],
           expected: tuple[Tensor, Tensor]) -> bool:
-    """Return whether the first text comes out as `expected` as the last of `rows` rows, computed piece by piece."""
-    texts = texts[:rows].flip(0)
-    pieces = [runner.extend(cache, texts[:, start:end], torch.full((rows,), start))
-              for start, end in pairwise(cuts)]
-    hidden = torch.cat(pieces, 1)
-    logits = runner.logits(hidden.transpose(0, 1).flatten(0, 1)).view(hidden.shape[1], rows, -1)[:, -1]
-    return torch.equal(hidden[-1], expected[0]) and torch.equal(logits, expected[1])
+    """Return whether the last of `texts`, computed piece by piece, comes out as `expected` (hidden states, head)."""
+    hidden = torch.cat([runner.extend(cache, texts[:, start:end], torch.full((len(texts),), start))
+                        for start, end in pairwise(cuts)], 1)
+    values = head(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])[-1]
+    return torch.equal(hidden[-1], expected[0]) and torch.equal(values, expected[1])

@@ -151,7 +151,10 @@ class Rows:
         if job.watch is not None and stop is None:
             token = int(history[-1]) if going else self._end
             place = drawn - 1 if going else drawn
-            action = job.watch.see(self._vocabulary.text([token]), float(self._logprobs[row, place]))
+            try:
+                action = job.watch.see(self._vocabulary.text([token]), float(self._logprobs[row, place]))
+            except Exception as error:  # a rule that somebody else wrote: its request fails, the others go on
+                job.error, action = error, Halt()
             if isinstance(action, Halt):
                 reason, back = "monitor", min(action.back, drawn)
             elif isinstance(action, Force) and job.watch.forced:
@@ -160,7 +163,7 @@ class Rows:
             reason = "length"
         if reason is None:
             return None
-        if request.hidden and going and not back and drawn:
+        if request.hidden and going and not back and job.error is None:
             job.closing = (reason, stop)
             return None
         computed = drawn if not going else drawn - 1

@@ -82,10 +82,16 @@ class Runner:
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return the logits [N, vocabulary] (a reward model: the score [N, 1]) of hidden states [N, hidden_size]."""
-        total = len(hidden)
-        padded = F.pad(hidden, (0, 0, 0, -total % self._round)).to(self.dtype)
-        out = self._head(padded)[:total].float()
+        """Return the logits [N, vocabulary] of hidden states [N, hidden_size], float32."""
+        return self._headed(hidden)[:len(hidden)]
+
+    @torch.inference_mode()
+    def rewards(self, hidden: Tensor) -> Tensor:
+        """Return the reward in [0, 1] [N] of hidden states [N, hidden_size]; reward models only."""
+        return self._headed(hidden).sigmoid()[:len(hidden), 0]
+
+    def _headed(self, hidden: Tensor) -> Tensor:
+        out = self._head(F.pad(hidden, (0, 0, 0, -len(hidden) % self._round)).to(self.dtype)).float()
         return out if self._bias is None else out + self._bias
 
 

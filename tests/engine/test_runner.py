@@ -1,0 +1,89 @@
+"""The runner against transformers and against itself."""
+
+import pytest
+import torch
+
+from outthink.engine.cache import Cache
+from outthink.engine.checkpoint import save_checkpoint
+from outthink.engine.runner import Runner
+from outthink.testing.tiny_llama import tiny_llama, tiny_tokenizer
+
+VOCABULARY = tiny_tokenizer().get_vocab_size()
+SHAPES = {
+    "grouped queries": {},
+    "tied": {"tied": True, "seed": 1},
+    "one key head": {"kv_heads": 1, "seed": 2},
+    "no groups, odd widths": {"heads": 3, "kv_heads": 3, "head": 8, "hidden": 42, "wide": 37, "seed": 3},
+    "deep, eight queries a key": {"layers": 5, "heads": 8, "kv_heads": 1, "head": 32, "hidden": 64, "seed": 4},
+    "reward": {"reward": True, "seed": 5},
+}
+
+
+def runner(parts, **options):
+    config, weights, _ = parts
+    settings = {"context": 128, "dtype": torch.float32, "deterministic": False} | options
+    return Runner(config, weights, **settings)
+
+
+def extend(run, tokens, start=0, cache=None):
+    cache = cache or Cache(run.config, rows=len(tokens), capacity=128, dtype=run.dtype)
+    return run.extend(cache, tokens, torch.full((len(tokens),), start)), cache
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_logits_are_those_of_transformers(shape, deterministic, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
+
+    parts = tiny_llama(**shape)
+    config, weights, tokenizer = parts
+    save_checkpoint(tmp_path, config, weights=weights, tokenizer=tokenizer)
+    kind = AutoModelForTokenClassification if config.is_reward_model else AutoModelForCausalLM
+    reference = kind.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    tokens = torch.randint(config.vocab_size, (3, 50), generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        expected = reference(tokens, output_hidden_states=True)
+    run = runner(parts, deterministic=deterministic)
+    hidden, _ = extend(run, tokens)
+    assert (hidden - expected.hidden_states[-1]).abs().max() < 1e-4
+    if config.is_reward_model:
+        values, wanted = run.rewards(hidden.flatten(0, 1)), expected.logits.sigmoid()
+    else:
+        values, wanted = run.logits(hidden.flatten(0, 1)), expected.logits
+    assert (values.view_as(wanted) - wanted).abs().max() < 1e-4
+
+
+def test_pieces_give_what_the_whole_gives():
+    run = runner(tiny_llama())
+    tokens = torch.randint(VOCABULARY, (2, 60), generator=torch.Generator().manual_seed(1))
+    whole, _ = extend(run, tokens)
+    cache, parts, at = None, [], 0
+    for count in (1, 1, 7, 30, 2, 19):
+        part, cache = extend(run, tokens[:, at:at + count], at, cache)
+        parts.append(part)
+        at += count
+    assert (torch.cat(parts, 1) - whole).abs().max() < 1e-4
+
+
+def test_rows_of_unlike_length_do_not_see_each_other():
+    """Ragged rows, padded at their end, one of them at position 0 and one near the end of the context."""
+    run = runner(tiny_llama())
+    generator = torch.Generator().manual_seed(2)
+    starts = [0, 3, 41, 100]
+    texts = [torch.randint(VOCABULARY, (1, start + 20), generator=generator) for start in starts]
+    alone = [extend(run, text)[0][0, -20:] for text in texts]
+    cache = Cache(run.config, rows=4, capacity=128, dtype=torch.float32)
+    for row, text in enumerate(texts):
+        single, one = extend(run, text[:, :-20]) if text.shape[1] > 20 else (None, None)
+        if one is not None:
+            cache.keys[:, row], cache.values[:, row] = one.keys[:, 0], one.values[:, 0]
+            assert single is not None
+    together = run.extend(cache, torch.cat([text[:, -20:] for text in texts]), torch.tensor(starts))
+    for row, expected in enumerate(alone):
+        assert (together[row] - expected).abs().max() < 1e-4
+
+
+def test_bfloat16_is_near():
+    exact, near = (runner(tiny_llama(), dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    tokens = torch.randint(VOCABULARY, (2, 40), generator=torch.Generator().manual_seed(3))
+    assert (extend(exact, tokens)[0] - extend(near, tokens)[0]).abs().mean() < 0.05
