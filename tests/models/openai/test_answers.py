@@ -44,8 +44,9 @@ def test_the_text_ends_with_its_stop_string_whatever_the_server_does(server, cli
     full = client(can=can).ask(sample()).reply.text
     stop = full.split()[3][:-1]  # ends inside a token
     server.manners = dataclasses.replace(server.manners, stop=kind)
-    done = client(can=can).ask(sample(stop=(stop,)))
-    assert done.reply.text == full[: full.index(stop) + len(stop)]
+    one = client(can=can)
+    done = one.ask(sample(stop=(stop,)))
+    assert done.reply.text == full[: full.index(stop) + len(stop)] == "".join(one.shown)
     assert (done.reply.finish, done.reply.stop, done.exact) == ("stop", stop, True)
     assert done.cost.total("output") == (8 if kind == "ignore" else full[: full.index(stop)].count(" "))
 

@@ -232,7 +232,7 @@ def test_an_event_without_end_is_no_answer(server, client, sample, monkeypatch):
     monkeypatch.setattr("outthink.models.openai.sse.LONGEST", 1000)
     server.script = [server.stream([b"data: " + b"x" * 2000], then="hang")]
     done = client(can=PLAIN).ask(sample())
-    assert "more than 1000 bytes" in done.failure.message and not done.exact
+    assert server.url in done.failure.message and "more than 1000 bytes" in done.failure.message and not done.exact
 
 
 def test_an_error_in_a_stream_is_told(server, client, sample):

@@ -92,6 +92,8 @@ async def follow(
     how = ending(
         answer.text, reason=answer.reason, named=answer.named, names_stop=answer.names_stop, stop=request.stop, can=can
     )
+    if len(how.text) > ends[-1]:
+        show(how.text[ends[-1] :])  # the stop string that the server cut off
     return _draft(request, answer, how.text, how.finish, place=place, stop=how.stop, memory=memory)
 
 
