@@ -13,8 +13,8 @@ CAPABILITIES = frozenset(
     "sample score embed denoise act call train continue "
     "prefix seed stop logprobs hidden monitor force pause forks latent".split()
 )
-"""What a backend may be able to do. `prefix`: it holds prefixes, so a child's bound counts only what is new. `continue`:
-it goes on with an unfinished answer, not only with a prompt; whatever has `prefix` can."""
+"""What a backend may be able to do. `prefix`: it holds prefixes, so a child's bound counts only what is new.
+`continue`: it goes on with an unfinished answer, not only with a prompt; whatever has `prefix` can."""
 
 
 class Ticket(Protocol):
