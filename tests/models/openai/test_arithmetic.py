@@ -127,6 +127,8 @@ class TestPromptCounter:
         assert counter.bound(Prefix("three words here")) == 5
         counter.learn(Prefix("three words here"), 13)
         assert counter.bound(Prefix("two words")) == 12
+        assert counter.bound(Prefix("three words here")) == 13
+        assert counter.bound(Prefix("three words here").extend(" and some more")) == 6 + 10
 
     def test_memory_is_limited(self, monkeypatch):
         monkeypatch.setattr("outthink.models.openai.count.REMEMBER", 3)

@@ -31,14 +31,18 @@ class PromptCounter:
 
     def bound(self, prefix: Prefix) -> int:
         """Return the most tokens that the prompt of `prefix` can have."""
+        served = self._served.get(prefix.digest)
+        if served is not None:
+            return served
+        if self._tokenizer is not None:
+            return self._count(prefix) + self.overhead
         beyond = 0
         for node in prefix.ancestors():
-            count = self._served.get(node.digest)
-            if count is not None:
-                return count + (beyond + JOINT if beyond else 0)
-            if self._tokenizer is None:
-                beyond += _bytes(node.piece)
-        return (self._count(prefix) if self._tokenizer is not None else beyond) + self.overhead
+            served = self._served.get(node.digest)
+            if served is not None:
+                return served + beyond + JOINT
+            beyond += _bytes(node.piece)
+        return beyond + self.overhead
 
     def learn(self, prefix: Prefix, served: int) -> None:
         """Remember that the server counted `served` tokens for `prefix`."""
