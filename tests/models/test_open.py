@@ -2,14 +2,17 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from outthink.core.budget import Budget, Card, Meter, weights
 from outthink.core.cost import Cost
 from outthink.core.errors import InvalidInput
+from outthink.core.refs import Prefix
+from outthink.core.request import Sample
 from outthink.models.cards import prices, read_cards
-from outthink.models.open import OPENAI, card_of, open_model
+from outthink.models.open import EMBEDDED, OPENAI, card_of, open_model
 from outthink.models.openai import OpenAI
 
 
@@ -90,6 +93,25 @@ def test_a_missing_extra_names_the_pip_command(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InvalidInput, match=r"torch.*pip install 'outthink\[engine\]'"):
         open_model(f"engine/{tmp_path}")
+
+
+def test_a_checkpoint_that_cannot_be_read_is_explained(tmp_path):
+    pytest.importorskip("torch")
+    with pytest.raises(InvalidInput, match=r"config\.json"):
+        open_model(f"engine/{tmp_path}")
+
+
+@pytest.mark.skipif(not (EMBEDDED / "reasoner" / "config.json").is_file(), reason="not trained yet")
+def test_an_embedded_model_is_opened_by_its_name_and_by_its_folder():
+    pytest.importorskip("torch")
+    for spec in ("embedded/reasoner", f"engine/{EMBEDDED / 'reasoner'}"):
+        backend = open_model(spec)
+        request = Sample(Prefix("one\n"), spec, 0, max_tokens=4)
+        ticket = SimpleNamespace(held=frozenset(), bound=Cost(), path="0")
+        assert backend.bound(ticket, request).counts.keys() == {spec}
+        assert card_of(spec).params == backend.card.params
+        assert card_of(spec).attention == backend.card.attention
+        backend.close()
 
 
 def test_opening_a_server_imports_no_torch():
