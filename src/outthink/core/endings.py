@@ -59,7 +59,7 @@ class Endings:
             node.group = None
             if type(node) is Ticket:
                 if node.state != FLYING:
-                    node.run.decide(node.path, "cancel")
+                    node.run.decide(node.path, "cancel", bound=node.bound if node.amounts is not None else None)
                 self.settler.cancel(node)
                 continue
             assert type(node) is Task

@@ -221,7 +221,7 @@ class Machine:
         group.outcomes.append(Outcome(node.place, value, kept, error, cost))
         if ungranted:
             group.ungranted = False
-        if isinstance(error, OutOfBudget) and (ungranted or group.each is None) and group.grants is None:
+        if isinstance(error, OutOfBudget) and group.grants is None and (group.each is None or not cost):
             self.endings.drop(group)  # what asks for the same would be refused as well, perhaps without end
         elif error is not None and group.mode == "together":
             self.endings.drop(group)

@@ -40,7 +40,7 @@ class Replay:
             if isinstance(event, Served):
                 self._bounds.setdefault(event.path, event.bound)
                 self._asked[event.path] = digest(event.request)
-            elif event.kind in ("bound", "refuse"):
+            elif isinstance(event.facts.get("bound"), Cost) and event.kind != "clip":
                 self._bounds.setdefault(event.path, event.facts["bound"])
             elif event.kind == "clip":
                 self._clips[event.path] = event.facts["max_tokens"]

@@ -36,7 +36,8 @@ def start(work: Iterable[Awaitable[R]], *, each: Grant | Iterable[Grant] | None 
     """Begin every piece of `work`; with `each`, a piece begins only when its sub-budget can be set aside.
 
     An iterable of grants gives the pieces one each. Pieces are drawn lazily, a window at a time; when one is refused,
-    nothing more is drawn (but with one grant each: the next may be smaller).
+    or ends for want of budget without having spent anything, no more are drawn (but with one grant each: the next may
+    be larger).
     """
     return Trap("start", work, each, "all")
 
