@@ -30,8 +30,17 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_llama(
-    *, layers: int = 2, heads: int = 4, kv_heads: int = 2, head: int = 16, hidden: int = 48, wide: int = 100,
-    tied: bool = False, reward: bool = False, context: int = 128, seed: int = 0,
+    *,
+    layers: int = 2,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head: int = 16,
+    hidden: int = 48,
+    wide: int = 100,
+    tied: bool = False,
+    reward: bool = False,
+    context: int = 128,
+    seed: int = 0,
 ) -> tuple[Config, dict[str, torch.Tensor], Tokenizer]:
     """Return (config, weights, tokenizer) as `load_checkpoint` would.
 
