@@ -14,7 +14,7 @@ from .request import Request
 from .run import Run
 from .settle import Settler
 from .trace import Decision
-from .tree import DONE, QUEUED, Group, Outcome, Task, Ticket
+from .tree import DONE, LIVE, QUEUED, Group, Outcome, Task, Ticket
 from .verbs import Trap
 
 
@@ -30,13 +30,14 @@ class Machine:
         self.price: Callable[[Ticket], Cost]
         self._traps: dict[str, Callable[..., None]] = {
             "start": self._start, "wait": self._wait, "cancel": self._cancel, "keep": self._keep, "left": self._left,
-            "bound": self._bound, "note": self._note,
+            "bound": self._bound, "note": self._note, "resume": self._resume, "kept": self._kept,
         }  # fmt: skip
 
     def begin(self, task: Task) -> None:
         """Let a task take its first step; if it was waiting for its sub-budget, its group may draw the next piece."""
-        self.ready.append((task, None, None))
         group = task.group
+        if group is None or not group.parked:
+            self.ready.append((task, None, None))
         if group is not None and group.ungranted:
             group.ungranted = False
             self._draw(group)
@@ -81,12 +82,15 @@ class Machine:
 
     # -- traps
 
-    def _start(self, task: Task, work: Any, each: Any, mode: str) -> None:
+    def _start(self, task: Task, work: Any, each: Any, mode: str, parked: bool = False) -> None:
         try:
             group: Group[Any] = Group(task, work, each, mode)
-        except TypeError as error:
+            if parked and each is None:
+                raise InvalidInput("start(parked=True) keeps sub-budgets in reserve: say with each=... how much")
+        except (TypeError, InvalidInput) as error:
             self.ready.append((task, None, error))
             return
+        group.parked = parked
         if task.groups is None:
             task.groups = {}
         task.groups[group] = None
@@ -145,6 +149,17 @@ class Machine:
             self.ready.append((task, group.outcomes, None))
         else:
             group.waiters.append((task, count))
+
+    def _resume(self, task: Task, group: Group[Any]) -> None:
+        if group.parked:
+            group.parked = False
+            for node in group.live:
+                if type(node) is Task and node.state == LIVE:
+                    self.ready.append((node, None, None))
+        self.ready.append((task, None, None))
+
+    def _kept(self, task: Task) -> None:
+        self.ready.append((task, task.rank is not None and task.rank[0], None))
 
     def _cancel(self, task: Task, group: Group[Any]) -> None:
         self.endings.drop(group)

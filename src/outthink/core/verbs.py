@@ -32,19 +32,27 @@ class Trap(Generic[R]):
         return (yield self)
 
 
-def start(work: Iterable[Awaitable[R]], *, each: Grant | Iterable[Grant] | None = None) -> Trap[Group[R]]:
+def start(
+    work: Iterable[Awaitable[R]], *, each: Grant | Iterable[Grant] | None = None, parked: bool = False
+) -> Trap[Group[R]]:
     """Begin every piece of `work`; with `each`, a piece begins only when its sub-budget can be set aside.
 
+    With `parked` too, the sub-budgets are set aside and the pieces wait for `resume(group)`: how to keep a reserve.
     An iterable of grants gives the pieces one each. Pieces are drawn lazily, a window at a time; when one is refused,
     or ends for want of budget without having spent anything, no more are drawn (but with one grant each: the next may
     be larger).
     """
-    return Trap("start", work, each, "all")
+    return Trap("start", work, each, "all", parked)
 
 
 def wait(group: Group[R], count: int | None = None) -> Trap[Sequence[Outcome[R]]]:
     """Sleep until `count` pieces of the group have ended (None: all); return all that have, in order of completion."""
     return Trap("wait", group, count)
+
+
+def resume(group: Group[Any]) -> Trap[None]:
+    """Let the pieces of a group that was started `parked` begin."""
+    return Trap("resume", group)
 
 
 def cancel(group: Group[Any]) -> Trap[None]:
@@ -64,6 +72,11 @@ def keep(state: Any, value: float | None = None, *, complete: bool = True) -> Tr
     return Trap("keep", state, value, complete)
 
 
+def kept() -> Trap[bool]:
+    """Return whether this coroutine has kept something complete."""
+    return Trap("kept")
+
+
 def left() -> Trap[Left]:
     """Return what the nearest account can still spend (traced, so that a replay decides alike)."""
     return Trap("left")
@@ -81,7 +94,7 @@ def note(**facts: Any) -> Trap[None]:
 
 async def gather(work: Iterable[Awaitable[R]]) -> list[R]:
     """Run all, together; return the results in the order given. The first error cancels the rest and is raised."""
-    group: Group[R] = await Trap("start", work, None, "together")
+    group: Group[R] = await Trap("start", work, None, "together", False)
     done = await wait(group)
     failed = next((outcome.error for outcome in done if outcome.error is not None), None)
     if failed is not None:
