@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from typing import Any, TypeVar
 
 from ..core.cost import Cost
-from ..core.errors import Cancelled, OutOfBudget
-from ..core.verbs import Trap, cancel, keep, left, note, start, wait
+from ..core.errors import OutOfBudget
+from ..core.verbs import keep, kept, left, note, resume, start, wait
 from ..core.verdict import Answer
 
 S = TypeVar("S", bound=Hashable)
 
 
 async def finishing(
-    method: Callable[[], Awaitable[S]], greedy: Callable[[], Awaitable[S]], *, reserve: Cost,
+    method: Callable[[], Awaitable[S]], greedy: Callable[[], Coroutine[Any, Any, S]], *, reserve: Cost,
     answer: Callable[[S], Answer | None],
 ) -> S:  # fmt: skip
     """Return what `method` returns; if it ends without anything complete, what `greedy` gives.
@@ -30,19 +30,16 @@ async def finishing(
     """
     if (await left()).times(reserve) == 0:
         return await opening(lambda _: method(), greedy, answer=answer)
-    watched = _Watched(method())
-    gate = await start([_closed(gates := [])])
-    gates.append(gate)
-    aside = await start([_behind(gate, greedy)], each=reserve)
+    aside = await start([greedy()], each=reserve, parked=True)
     try:
-        state = await watched
+        state = await method()
         if answer(state) is not None:
             return state
     except OutOfBudget:
-        if watched.complete:
+        if await kept():
             raise
     await note(reason="nothing complete was kept: the answer set aside is spent")
-    await cancel(gate)
+    await resume(aside)
     (outcome,) = await wait(aside)
     if outcome.error is not None and outcome.best is None:
         raise outcome.error
@@ -69,42 +66,3 @@ async def opening(
     except OutOfBudget:
         return state
     return other if answer(other) is not None else state
-
-
-async def _closed(gates: Sequence[Any]) -> None:
-    """Wait for the group that this very coroutine is in: until it is cancelled."""
-    await wait(gates[0])
-
-
-async def _behind(gate: Any, work: Callable[[], Awaitable[S]]) -> S:
-    """Hold this branch's sub-budget until `gate` is cancelled; then run `work` on it."""
-    try:
-        await wait(gate)
-    except Cancelled:
-        pass
-    return await work()
-
-
-class _Watched(Generic[S]):
-    """`work`, and whether it kept something complete. Every trap is passed on as it is."""
-
-    def __init__(self, work: Awaitable[S]) -> None:
-        self.work, self.complete = work, False
-
-    def __await__(self) -> Generator[Any, Any, S]:
-        steps = self.work.__await__()
-        reply, error = None, None
-        while True:
-            try:
-                trap = steps.send(reply) if error is None else steps.throw(error)
-            except StopIteration as end:
-                return end.value
-            if type(trap) is Trap and trap.verb == "keep":
-                self.complete = self.complete or trap.args[2]
-            try:
-                reply, error = (yield trap), None
-            except GeneratorExit:
-                steps.close()
-                raise
-            except BaseException as raised:
-                reply, error = None, raised
