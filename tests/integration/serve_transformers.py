@@ -110,7 +110,9 @@ def recount(model: str, url: str, folder: Path, *, limit: int) -> dict[str, Any]
     for event in run.trace.events:
         if isinstance(event, Served):
             prompt = len(tokenizer.encode(event.request.prefix.text).ids)
-            output = len(tokenizer.encode(event.reply.text).ids) + (event.reply.finish == "end")
+            shown = len(tokenizer.encode(event.reply.text).ids)
+            # The end of the text is a token too. If it was the last one allowed, this server calls that "length".
+            output = shown + (event.reply.finish == "end" or shown == event.request.max_tokens - 1)
             if (event.cost.total("prompt"), event.cost.total("output")) != (prompt, output):
                 wrong.append([event.cost.nonzero(), prompt, output, event.reply.text])
     texts = [(a.text, b.text) for a, b in zip(there.state, here.state, strict=True)]
