@@ -139,6 +139,17 @@ def test_many_first_requests_share_one_probe(server, client, sample):
     assert len(probes) == one.backend.probed.cost.total("calls")
 
 
+def test_a_probe_that_fails_half_way_is_begun_anew(server, client, sample, caplog):
+    server.script = [server.late(0)] + [server.reply(429, "{}", {"Retry-After": "0"})] * 9
+    one = client()
+    failed = one.ask(sample())
+    assert failed.failure.retry and "429" in failed.failure.message
+    assert one.backend.probed is None
+    server.script = []
+    assert one.ask(sample()).failure is None
+    assert not caplog.records, "every failed question has been asked about"
+
+
 def test_the_overhead_learnt_makes_a_bound_that_holds(server, client, sample):
     one = client()
     one.backend.probe()
