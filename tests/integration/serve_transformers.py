@@ -186,10 +186,11 @@ def checks(out: dict[str, Any]) -> dict[str, bool]:
         "every token is counted as the tokenizer counts it": not counted["miscounted"] and counted["exact"],
         "samples differ": counted["different_texts"] > counted["samples"] // 4,
         "greedy texts are those of the engine": counted["greedy_texts_equal_to_the_engine"] == counted["greedy_texts"],
-        "solve answers within its budget": out["solve"][0] == 0 and bool(solved["answer"]) and tokens[0] <= 1000,
+        "solve answers within its budget": out["solve"][0] == 0 and bool(solved.get("answer")) and tokens[0] <= 1000,
         "solve by steps answers within its budget": out["solve_by_steps"][0] == 0 and tokens[-1] <= 2000,
         "compare holds every budget": len(rows) == 4 and all(row["cost"]["most_tokens"] <= 512 for row in rows),
-        "every cost is exact": all(row["cost"]["exact"] for row in rows) and solved["exact"] and stepped["exact"],
+        "every cost is exact": all(row["cost"]["exact"] for row in rows)
+        and bool(solved.get("exact") and stepped.get("exact")),
         "an unknown model is one paragraph": out["unknown_model"][0] == 1 and out["unknown_model"][2].count("\n") == 0,
         "a server that is down is one paragraph": out["server_down"][0] == 1
         and "Is the server running" in out["server_down"][2]
