@@ -1,13 +1,17 @@
 """The runner against transformers and against itself."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+import outthink.models
 from outthink.engine.cache import Cache
-from outthink.engine.checkpoint import save_checkpoint
+from outthink.engine.checkpoint import load_checkpoint, save_checkpoint
 from outthink.engine.runner import Runner
 from outthink.testing.tiny_llama import tiny_llama, tiny_tokenizer
 
+SHIPPED = sorted(path.parent for path in Path(outthink.models.__file__).parent.glob("embedded/*/config.json"))
 VOCABULARY = tiny_tokenizer().get_vocab_size()
 SHAPES = {
     "grouped queries": {},
@@ -30,27 +34,41 @@ def extend(run, tokens, start=0, cache=None):
     return run.extend(cache, tokens, torch.full((len(tokens),), start)), cache
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_logits_are_those_of_transformers(shape, deterministic, tmp_path):
+def reference(folder, config):
     from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
-    parts = tiny_llama(**shape)
-    config, weights, tokenizer = parts
-    save_checkpoint(tmp_path, config, weights=weights, tokenizer=tokenizer)
     kind = AutoModelForTokenClassification if config.is_reward_model else AutoModelForCausalLM
-    reference = kind.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    tokens = torch.randint(config.vocab_size, (3, 50), generator=torch.Generator().manual_seed(9))
+    return kind.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def assert_same(run, model, tokens):
+    """Hidden states and logits (rewards) within 1e-4 of those of transformers."""
     with torch.no_grad():
-        expected = reference(tokens, output_hidden_states=True)
-    run = runner(parts, deterministic=deterministic)
+        expected = model(tokens, output_hidden_states=True)
     hidden, _ = extend(run, tokens)
     assert (hidden - expected.hidden_states[-1]).abs().max() < 1e-4
-    if config.is_reward_model:
+    if run.config.is_reward_model:
         values, wanted = run.rewards(hidden.flatten(0, 1)), expected.logits.sigmoid()
     else:
         values, wanted = run.logits(hidden.flatten(0, 1)), expected.logits
     assert (values.view_as(wanted) - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_logits_are_those_of_transformers(shape, deterministic, tmp_path):
+    config, weights, tokenizer = parts = tiny_llama(**shape)
+    save_checkpoint(tmp_path, config, weights=weights, tokenizer=tokenizer)
+    tokens = torch.randint(config.vocab_size, (3, 50), generator=torch.Generator().manual_seed(9))
+    assert_same(runner(parts, deterministic=deterministic), reference(tmp_path, config), tokens)
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=[folder.name for folder in SHIPPED])
+def test_shipped_models_are_those_of_transformers(folder):
+    parts = config, _, tokenizer = load_checkpoint(folder)
+    text = "[1] Ben has 52 cups.\n[2] He gives 12 cups to Tia.\nHow many cups does Ben have now?\n[2] 52-12=40\n# 40\n"
+    tokens = torch.tensor([tokenizer.encode(text).ids])
+    assert_same(runner(parts), reference(folder, config), tokens)
 
 
 def test_pieces_give_what_the_whole_gives():

@@ -2,11 +2,13 @@
 
 import random
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
 from outthink.core.refs import Prefix
 from outthink.engine.links import Links
+from outthink.engine.stops import Stops, StopTables
 from outthink.engine.vocabulary import Vocabulary
 from outthink.testing.tiny_llama import tiny_tokenizer
 
@@ -46,7 +48,7 @@ def first_stop(text, stops):
 
 def test_stops_are_found_as_soon_as_they_are_complete_wherever_tokens_begin(vocabulary):
     """Random texts, cut into random tokens, against the definition; the table never misses a token that completes."""
-    rng = random.Random(1)
+    rng, finder = random.Random(1), Stops(vocabulary)
     stops_of = [("\n",), ("\n\n",), ("at\n", "he c"), ("ü",), ("the cat sat", "sat"), ("answer: 1", "r: 12"), (".",)]
     hits = 0
     for _ in range(400):
@@ -55,9 +57,9 @@ def test_stops_are_found_as_soon_as_they_are_complete_wherever_tokens_begin(voca
         for _ in range(12):
             piece = rng.choice(["the ", "cat ", "sat", "\n", "\n\n", "answer:", " 12", "ü", "he", ".", " c", "at"])
             tokens += vocabulary.encode(piece)
-        table = vocabulary.stop_table(stops)
+        table = finder.table(stops)
         for end in range(1, len(tokens) + 1):
-            found = vocabulary.stopped(tokens[:end], stops)
+            found = finder.found(tokens[:end], stops)
             expected = first_stop(vocabulary.spell(tokens[:end]), [stop.encode() for stop in stops])
             assert found == (None if expected is None else stops[expected[1]])
             if found is not None:
@@ -82,3 +84,14 @@ def test_links_add_up_over_a_deep_chain(vocabulary):
     link = links.of(prefix)
     assert link.end == sum(len(part.tokens) for part in link.path()) == len(link.path()[0].tokens) + 3_000 * len(
         vocabulary.encode("cat "))  # fmt: skip
+
+
+def test_stop_tables_are_bounded_and_keep_those_in_use(vocabulary):
+    finder = Stops(vocabulary)
+    tables, used = StopTables(finder, size=vocabulary.size), np.zeros(3, dtype=np.int64)
+    for number in range(700):
+        used[number % 3] = tables.index((f"stop {number % 10}{number // 10}",), used=used)
+    assert len(tables.tables) <= 512
+    for row, number in ((0, 699), (1, 697), (2, 698)):
+        expected = finder.table((f"stop {number % 10}{number // 10}",))
+        assert (tables.tables[used[row]] == expected).all() and expected.any()

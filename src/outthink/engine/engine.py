@@ -31,6 +31,7 @@ from outthink.engine.rows import Ended, Rows
 from outthink.engine.runner import Runner
 from outthink.engine.scoring import scored
 from outthink.engine.store import Node, Store
+from outthink.engine.terms import limit
 from outthink.engine.vocabulary import Vocabulary
 from outthink.engine.watch import Watch
 
@@ -100,9 +101,9 @@ class Engine:
         """
         if key in self._jobs:
             raise InvalidInput(f"key {key!r} belongs to a request that has not finished; give every request its own")
-        limit = self.limit(request)
+        most = self.limit(request)
         link = self.links.of(request.prefix)
-        job = Job(key, request, link, link.path(), limit)
+        job = Job(key, request, link, link.path(), most)
         if isinstance(request, Sample) and request.monitor is not None:
             job.watch = Watch(request.monitor, self.vocabulary.encode)
         self.store.watch(request.prefix)
@@ -119,18 +120,8 @@ class Engine:
 
     def limit(self, request: Sample | Score) -> int:
         """Return the most tokens that `request` can generate; raise InvalidInput or Unsupported if none."""
-        self._check(request)
-        length = self.links.of(request.prefix).end
-        if length == 0:
-            raise InvalidInput("the prompt is empty; there must be at least one token to continue or to judge")
-        if isinstance(request, Score):
-            if length > self.context:
-                raise InvalidInput(f"{length} tokens to score, but the context is {self.context}; shorten the text")
-            return 0
-        if length >= self.context:
-            raise InvalidInput(f"the prompt has {length} tokens, but prompt and text together have room for "
-                               f"{self.context}; shorten the prompt")
-        return min(request.max_tokens or self.context, self.context - length)
+        return limit(request, length=self.links.of(request.prefix).end, context=self.context,
+                     is_reward_model=self.config.is_reward_model)
 
     def step(self) -> list[Finished]:
         """Work for one step; return what has finished, in no promised order. Without requests, returns at once."""
@@ -161,23 +152,6 @@ class Engine:
                 if isinstance(done.reply, Draft):
                     mine[done.key] = done.reply.text
         return [[mine["generate", i, j] for j in range(n)] for i in range(len(prompts))]
-
-    def _check(self, request: Sample | Score) -> None:
-        if isinstance(request, Score):
-            if (request.of == "reward") != self.config.is_reward_model:
-                has, lacks = ("rewards", "text") if self.config.is_reward_model else ("log-probabilities", "rewards")
-                raise Unsupported(f"this model gives {has}, not {lacks} (Score of {request.of!r})")
-            if request.step is not None and (request.of == "logprob" or not request.step):
-                raise InvalidInput(f"step {request.step!r}: a delimiter of one or more characters, for rewards only")
-        elif not isinstance(request, Sample):
-            raise Unsupported(f"the engine serves Sample and Score, not {type(request).__name__}")
-        elif self.config.is_reward_model:
-            raise Unsupported("this model gives rewards, it cannot continue a text; ask a language model")
-        elif not (request.temperature >= 0 and 0 < request.top_p <= 1 and 0 <= request.min_p <= 1):
-            raise InvalidInput(f"temperature {request.temperature}, top_p {request.top_p}, min_p {request.min_p}: "
-                               "temperature is 0 or more, top_p above 0 up to 1, min_p from 0 to 1")
-        elif "" in request.stop or (request.max_tokens is not None and request.max_tokens < 1):
-            raise InvalidInput("stop strings must not be empty, and max_tokens is 1 or more")
 
     def _drop_cancelled(self) -> list[Finished]:
         finished = []

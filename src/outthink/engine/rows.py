@@ -15,10 +15,9 @@ from outthink.engine.cache import Block, Cache
 from outthink.engine.jobs import Job
 from outthink.engine.runner import Runner
 from outthink.engine.sampler import draw, uniforms
+from outthink.engine.stops import Stops, StopTables
 from outthink.engine.store import Node
 from outthink.engine.vocabulary import Vocabulary
-
-_TABLES = 512
 
 
 class Ended(NamedTuple):
@@ -50,8 +49,8 @@ class Rows:
         self._wants = np.zeros(rows, dtype=bool)
         self._history = np.zeros((rows, context), dtype=np.int32)
         self._logprobs = np.zeros((rows, context), dtype=np.float32)
-        self._tables = np.zeros((1, vocabulary.size), dtype=bool)
-        self._table_of: dict[tuple[str, ...], int] = {(): 0}
+        self._stops = Stops(vocabulary)
+        self._tables = StopTables(self._stops, size=vocabulary.size)
 
     @property
     def free(self) -> int:
@@ -73,7 +72,8 @@ class Rows:
             self.jobs.append(job)
             self._fresh.append(path[-1].hidden)
             look = job.watch is not None or request.hidden
-            self._numbers[:, row] = path[-1].tokens[-1], at, 0, 0, job.limit, self._table_for(request.stop), look
+            table = self._tables.index(request.stop, used=self._table[:row])
+            self._numbers[:, row] = path[-1].tokens[-1], at, 0, 0, job.limit, table, look
             self._seed[row] = request.seed & (2**64 - 1)
             self._knobs[:, row] = request.temperature, request.top_p, request.min_p
             self._wants[row] = request.logprobs or job.watch is not None
@@ -95,7 +95,7 @@ class Rows:
         noise = torch.from_numpy(uniforms(self._seed[:count], self._place[:count]))
         knobs = torch.from_numpy(self._knobs[:, :count])
         new = draw(logits, noise, temperature=knobs[0], top_p=knobs[1], min_p=knobs[2]).numpy()
-        watched = np.flatnonzero(self._look[:count])
+        watched = np.flatnonzero(self._look[:count]).tolist()
         for row in watched:
             watch = self.jobs[row].watch
             if watch is not None and watch.forced:
@@ -112,7 +112,7 @@ class Rows:
         self._last[:count] = np.where(going, new, self._last[:count])
         self._drawn[:count] += going
         self._length[:count] += going
-        stops = self._tables[self._table[:count], new]
+        stops = self._tables.tables[self._table[:count], new]
         may_end = ~going | (self._place[:count] >= self._limit[:count]) | stops | (self._look[:count] > 0)
         ended = []
         for row in np.flatnonzero(may_end)[::-1]:  # from the back, because a freed row is filled by the last one
@@ -145,7 +145,7 @@ class Rows:
         history = self._history[row, :drawn]
         request = job.request
         assert isinstance(request, Sample)
-        stop = self._vocabulary.stopped(history.tolist(), request.stop) if maybe else None
+        stop = self._stops.found(history.tolist(), request.stop) if maybe else None
         reason = "stop" if stop else "end" if not going else None
         back = 0
         if job.watch is not None and stop is None:
@@ -185,29 +185,12 @@ class Rows:
         self.jobs[row].row = -1
         if row != last:
             self._cache.move(last, row, length=int(self._length[last]))
-            for array in (self._numbers, self._knobs):
-                array[:, row] = array[:, last]
-            for array in (self._seed, self._wants):
-                array[row] = array[last]
             drawn = self._drawn[last]
-            self._history[row, :drawn], self._logprobs[row, :drawn] = (
-                self._history[last, :drawn], self._logprobs[last, :drawn])
+            self._numbers[:, row], self._knobs[:, row] = self._numbers[:, last], self._knobs[:, last]
+            self._seed[row], self._wants[row] = self._seed[last], self._wants[last]
+            self._history[row, :drawn] = self._history[last, :drawn]
+            self._logprobs[row, :drawn] = self._logprobs[last, :drawn]
             self.jobs[row] = self.jobs[last]
             self.jobs[row].row = row
         self.jobs.pop()
         self._fed = len(self.jobs)
-
-    def _table_for(self, stops: tuple[str, ...]) -> int:
-        if stops not in self._table_of:
-            if len(self._tables) == _TABLES:
-                self._forget_tables()
-            self._table_of[stops] = len(self._tables)
-            self._tables = np.concatenate([self._tables, self._vocabulary.stop_table(stops)[None]])
-        return self._table_of[stops]
-
-    def _forget_tables(self) -> None:
-        """Keep the stop tables of rows in use only: whoever serves strangers sees new stop strings for ever."""
-        used = np.unique(np.append(self._table[:len(self.jobs)], 0))
-        self._table_of = {stops: int(np.searchsorted(used, at)) for stops, at in self._table_of.items() if at in used}
-        self._table[:len(self.jobs)] = np.searchsorted(used, self._table[:len(self.jobs)])
-        self._tables = self._tables[used]

@@ -1,14 +1,12 @@
-"""What tokens spell: encoding of prefixes, text of tokens, and which tokens may complete a stop string."""
+"""What tokens spell: encoding of prefixes and text of tokens."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from hashlib import blake2b
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from outthink.core.refs import Prefix
@@ -21,7 +19,6 @@ class Vocabulary:
         self._tokenizer, self.size = tokenizer, size
         self.digest = blake2b(tokenizer.to_str().encode(), digest_size=8).hexdigest()
         self.spelled = _spellings(tokenizer, size)
-        self.stop_table = lru_cache(maxsize=256)(self._stop_table)
 
     def encode(self, text: str, *, root: bool = False) -> tuple[int, ...]:
         """Return the tokens of `text`; the root of a prefix gets what the tokenizer puts before texts, if anything."""
@@ -40,33 +37,6 @@ class Vocabulary:
     def text(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens`; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
         return self.spell(tokens).decode("utf-8", "replace")
-
-    def _stop_table(self, stops: tuple[str, ...]) -> np.ndarray:
-        """Return for each token whether a stop string could end inside it [size]."""
-        ends = [stop.encode() for stop in stops]
-        return np.array([any(_may_end(stop, token) for stop in ends) for token in self.spelled])
-
-    def stopped(self, tokens: Sequence[int], stops: tuple[str, ...]) -> str | None:
-        """Return the stop string that ends inside the last of `tokens` (the first to end; ties: first listed)."""
-        last = self.spelled[tokens[-1]]
-        tail, need = last, max(len(stop.encode()) for stop in stops) - 1 + len(last)
-        for token in reversed(tokens[:-1]):
-            if len(tail) >= need:
-                break
-            tail = self.spelled[token] + tail
-        before = len(tail) - len(last)
-        found: list[tuple[int, int]] = []
-        for index, stop in enumerate(stops):
-            wanted = stop.encode()
-            at = tail.find(wanted, max(0, before - len(wanted) + 1))
-            if at >= 0:
-                found.append((at + len(wanted), index))
-        return stops[min(found)[1]] if found else None
-
-
-def _may_end(stop: bytes, token: bytes) -> bool:
-    cuts = (cut for cut in range(1, len(token) + 1) if token[cut - 1] == stop[-1])
-    return any(stop.endswith(token[:cut]) or token[:cut].endswith(stop) for cut in cuts)
 
 
 def _spellings(tokenizer: Tokenizer, size: int) -> list[bytes]:

@@ -69,7 +69,7 @@ class EngineBackend:
     def submit(self, ticket: Ticket, request: Request[Any]) -> None:
         if not isinstance(request, Sample | Score):
             raise Unsupported(f"{self.name!r} serves Sample and Score, not {type(request).__name__}")
-        self.engine.submit(ticket, request)
+        self.engine.submit(ticket, request)  # type: ignore[arg-type]
         self._tickets[ticket] = request
 
     def cancel(self, ticket: Ticket) -> None:
