@@ -10,11 +10,25 @@ import pytest
 
 from outthink.core.budget import Budget
 from outthink.core.cost import Cost
-from outthink.core.errors import BackendError, InvalidInput, OutOfBudget
+from outthink.core.errors import BackendError, InvalidInput, OutOfBudget, Stuck
 from outthink.core.request import Embed
 from outthink.core.run import Run
 from outthink.core.runtime import Runtime
-from outthink.core.verbs import bound, cancel, first, fitting, gather, keep, left, note, start, wait, within
+from outthink.core.verbs import (
+    bound,
+    cancel,
+    first,
+    fitting,
+    gather,
+    keep,
+    kept,
+    left,
+    note,
+    resume,
+    start,
+    wait,
+    within,
+)
 from outthink.testing.scripted import MODEL, Scripted, job
 
 
@@ -518,3 +532,90 @@ class TestErrorsNameTheirPlace:
 
         error = run(level(2_000)).error
         assert isinstance(error, RuntimeError) and error.__notes__[0].count("/level") == 2_000
+
+
+class TestParked:
+    """`start(parked=True)` keeps sub-budgets in reserve until `resume`."""
+
+    each = Budget.parse("5 output tokens")
+
+    def test_what_is_parked_is_set_aside_and_runs_when_resumed(self) -> None:
+        async def search() -> Any:
+            group = await start([answers("reserve", worst=5)], each=self.each, parked=True)
+            before = (await left()).of("output")
+            await job(5, 5)
+            await resume(group)
+            await resume(group)
+            (outcome,) = await wait(group)
+            return before, outcome.value, outcome.cost.total("output")
+
+        assert run(search(), budget="10 output tokens").state == (5, "reserve", 5)
+
+    def test_nothing_of_it_runs_before(self) -> None:
+        backend = Scripted()
+
+        async def search() -> Any:
+            await start([answers("reserve"), answers("another")], each=self.each, parked=True)
+            await job(1, steps=5)
+            return "done"
+
+        ended = run(search(), backend=backend, budget="20 output tokens")
+        assert ended.state == "done" and ended.cost.total("calls") == 1
+        assert all(gauge.held == 0 for gauge in ended.account.gauges), "the reserve went back when its owner ended"
+
+    def test_a_parked_reserve_can_be_cancelled_and_its_money_spent(self) -> None:
+        async def search() -> Any:
+            group = await start([answers("reserve", worst=5)], each=self.each, parked=True)
+            await cancel(group)
+            await job(8, 8)
+            return (await left()).of("output")
+
+        assert run(search(), budget="10 output tokens").state == 2
+
+    def test_without_a_grant_there_is_nothing_to_park(self) -> None:
+        async def search() -> Any:
+            await start([answers(1)], parked=True)
+
+        ended = run(search())
+        assert isinstance(ended.error, InvalidInput) and "each" in str(ended.error)
+
+    def test_what_cannot_be_set_aside_is_refused_while_parked(self) -> None:
+        async def search() -> Any:
+            group = await start([answers(1, worst=5), answers(2, worst=5)], each=self.each, parked=True)
+            await wait(group, 1)
+            await resume(group)
+            return [(o.index, o.value, type(o.error).__name__) for o in await wait(group)]
+
+        assert run(search(), budget="8 output tokens").state == [(1, None, "OutOfBudget"), (0, 1, "NoneType")]
+
+    def test_a_cancelled_run_lets_go_of_it(self) -> None:
+        runtime = Runtime({MODEL: Scripted()})
+
+        async def search() -> Any:
+            await start([answers(1)], each=self.each, parked=True)
+            await job(1, steps=99)
+
+        ended = runtime.start(search(), budget="10 output tokens")
+        for _ in range(3):
+            runtime.step()
+        assert ended.account.gauges[0].held == 6
+        ended.cancel()
+        runtime.drive()
+        assert ended.account.gauges[0].held == 0
+
+    def test_waiting_for_what_nobody_resumes_is_stuck(self) -> None:
+        async def search() -> Any:
+            return await wait(await start([answers(1)], each=self.each, parked=True))
+
+        ended = run(search(), budget="10 output tokens")
+        assert isinstance(ended.error, Stuck) and "search/0/answers" in str(ended.error)
+
+    def test_kept_says_whether_something_complete_was_kept(self) -> None:
+        async def search() -> Any:
+            seen = [await kept()]
+            for complete in (False, True):
+                await keep("x", complete=complete)
+                seen.append(await kept())
+            return seen
+
+        assert run(search()).state == [False, False, True]

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..core.budget import Budget, Limit
 from ..core.errors import BackendError, OutOfBudget
-from ..core.verbs import bound, cancel, first, fitting, gather, keep, left, note, start, wait, within
+from ..core.verbs import bound, cancel, first, fitting, gather, keep, left, note, resume, start, wait, within
 from .scripted import job
 
-KINDS = ("all", "fit", "first", "within", "race", "orphan", "share")
+KINDS = ("all", "fit", "first", "within", "race", "orphan", "share", "park")
 
 
 class Broken(Exception):
@@ -85,6 +85,14 @@ class Player:
                 return done
             case "orphan":
                 return await start(self.works(children))
+            case "park":
+                each, resumed = option
+                group = await start(self.works(children), each=each, parked=True)
+                await wait(group, 0)
+                if not resumed:
+                    return None
+                await resume(group)
+                return await wait(group)
             case "share":
                 group = await start(self.works(children))
                 self.groups.append(group)
@@ -145,6 +153,8 @@ def _option(rng: random.Random, kind: str, n: int) -> Any:
             return small_budget(rng) if rng.random() < 0.6 else None
         case "first" | "race":
             return rng.randint(1, max(n, 1))
+        case "park":
+            return small_budget(rng), rng.random() < 0.7
         case "within":
             return small_budget(rng) if rng.random() < 0.5 else [small_budget(rng) for _ in range(n)]
     return None
