@@ -32,5 +32,6 @@ def two_agree(models: ot.Models) -> ot.Solver:
 
 comparison = ot.compare("word_problems", methods=["greedy", "majority", two_agree], budgets=["512"], limit=16)
 for row in comparison.rows:
-    print(f"{row['method']:10} {row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
-          f"  {row['cost']['tokens_per_problem']:.0f} tokens a problem, {row['cost']['most_tokens']} at most")  # fmt: skip
+    cost = row["cost"]
+    print(f"{row['method']:10} {row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}]", end=" ")
+    print(f"{cost['tokens_per_problem']:.0f} tokens a problem, {cost['most_tokens']} at most")

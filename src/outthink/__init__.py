@@ -9,7 +9,9 @@ Names are loaded when they are first used: `import outthink` loads neither torch
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # type checkers take it for True; importing `typing` would be most of the time of `import outthink`
+TYPE_CHECKING = (
+    False  # type checkers take it for True; importing `typing` would be most of the time of `import outthink`
+)
 if TYPE_CHECKING:
     from typing import Any
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
         OutthinkError,
         Unsupported,
     )
-    from outthink.core.request import Act, Call, Denoise, Draft, Embed, Sample, Score, Scored, Train
     from outthink.core.refs import Prefix, Ref
+    from outthink.core.request import Act, Call, Denoise, Draft, Embed, Sample, Score, Scored, Train
     from outthink.core.run import Run
     from outthink.core.runtime import Runtime
     from outthink.core.seeds import fold

@@ -48,12 +48,22 @@ def test_solve_json_is_one_document_with_everything(run):
     code, out, err = run("solve", PROMPT, *TOY, "--budget", "600", "--method", "best_of_n", "--seed", "5", "--json")
     document = json.loads(out)
     assert (code, err) == (0, "")
-    assert {"answer", "text", "value", "stopped", "cost", "seconds", "seed", "method", "model", "trace"} <= set(document)
+    assert {"answer", "text", "value", "stopped", "cost", "seconds", "seed", "method", "model", "trace"} <= set(
+        document
+    )
     total = document["cost"]["total"]
     assert {"calls", "prompt_tokens", "cached_tokens", "output_tokens", "discarded_tokens"} <= set(total)
     assert total["prompt_tokens"] + total["output_tokens"] <= 600
-    assert (document["seed"], document["method"], document["model"], document["trace"]) == (5, "best_of_n", "toy/t1", None)
-    assert set(document["cost"]["by_model"]) == {"toy/t1"} and set(document["cost"]["by_role"]) == {"generate", "verify"}
+    assert (document["seed"], document["method"], document["model"], document["trace"]) == (
+        5,
+        "best_of_n",
+        "toy/t1",
+        None,
+    )
+    assert set(document["cost"]["by_model"]) == {"toy/t1"} and set(document["cost"]["by_role"]) == {
+        "generate",
+        "verify",
+    }
 
 
 def test_the_prompt_may_come_from_standard_input(run, monkeypatch):
@@ -149,7 +159,9 @@ def test_a_mistake_is_one_paragraph_and_exit_code_2(refused, arguments, says):
 def test_bad_lines_of_a_task_are_named(refused, tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text('{"id": 1, "prompt": "p", "answer": "1"}\n{"id": 1, "prompt": "p", "answer": "1"}\n')
-    assert f"{path}:2: id '1' was used on line 1" in refused("compare", str(path), *TOY, "--methods", "greedy", "--budgets", "99")
+    assert f"{path}:2: id '1' was used on line 1" in refused(
+        "compare", str(path), *TOY, "--methods", "greedy", "--budgets", "99"
+    )
     path.write_text("{\n")
     assert f"{path}:1: not JSON" in refused("compare", str(path), *TOY, "--methods", "greedy", "--budgets", "99")
 
@@ -204,9 +216,20 @@ def test_an_interrupted_compare_says_how_to_go_on(run, toy_file, tmp_path, monke
     import signal
 
     from outthink.experiments import compare as comparing
+    from outthink.experiments import work as working
 
-    arguments = ["compare", str(toy_file), *TOY, "--methods", "greedy,majority", "--budgets", "128,300", "-o", str(tmp_path / "c")]
-    real = comparing._Work._settle
+    arguments = [
+        "compare",
+        str(toy_file),
+        *TOY,
+        "--methods",
+        "greedy,majority",
+        "--budgets",
+        "128,300",
+        "-o",
+        str(tmp_path / "c"),
+    ]
+    real = working.Work._settle
 
     def interrupted(self, key, run):
         real(self, key, run)
@@ -214,8 +237,8 @@ def test_an_interrupted_compare_says_how_to_go_on(run, toy_file, tmp_path, monke
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(comparing._Work, "_settle", interrupted)
-        patch.setattr(comparing.compare, "__kwdefaults__", {**comparing.compare.__kwdefaults__, "together": 2})
+        patch.setattr(working.Work, "_settle", interrupted)
+        patch.setitem(comparing.compare.__kwdefaults__, "together", 2)
         code, out, err = run(*arguments)
     assert code == 130 and "greedy" in out
     assert "interrupted after" in err and "--resume goes on" in err

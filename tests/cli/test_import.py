@@ -24,7 +24,9 @@ def test_importing_the_package_loads_next_to_nothing():
 
 def test_a_method_author_needs_no_heavy_module():
     loaded = modules_after("from outthink import gather, fitting, Sample, Runtime, Budget")
-    assert not [name for name in loaded if name.split(".")[0] in ("torch", "numpy", "aiohttp", "rich", "click", "matplotlib")]
+    assert not [
+        name for name in loaded if name.split(".")[0] in ("torch", "numpy", "aiohttp", "rich", "click", "matplotlib")
+    ]
 
 
 def test_the_command_line_loads_no_model_library_to_print_help():
@@ -41,4 +43,4 @@ def test_every_public_name_is_there(name):
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        outthink.nothing
+        _ = outthink.nothing

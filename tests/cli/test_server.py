@@ -45,13 +45,18 @@ class Handler(BaseHTTPRequestHandler):
         text = " so # 42\n"
         chat = "messages" in body
         if not body.get("stream"):
-            choice = {"index": 0, "finish_reason": "stop", **({"message": {"role": "assistant", "content": text}} if chat else {"text": text})}
+            choice = {
+                "index": 0,
+                "finish_reason": "stop",
+                **({"message": {"role": "assistant", "content": text}} if chat else {"text": text}),
+            }
             self.reply(200, {"id": "1", "object": "x", "created": 1, "model": "m", "choices": [choice], "usage": usage})
             return
         piece = {"delta": {"content": text}} if chat else {"text": text}
+        end = {"delta": {}} if chat else {"text": ""}
         head = {"id": "1", "object": "x", "created": 1, "model": "m"}
         chunks = [{**head, "choices": [{"index": 0, "finish_reason": None, **piece}]},
-                  {**head, "choices": [{"index": 0, "finish_reason": "stop", **({"delta": {}} if chat else {"text": ""})}]},
+                  {**head, "choices": [{"index": 0, "finish_reason": "stop", **end}]},
                   {**head, "choices": [], "usage": usage}]  # fmt: skip
         data = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
         self.raw(200, data.encode(), "text/event-stream")
@@ -99,7 +104,17 @@ def run(capsys, monkeypatch):
 
 
 def solve(server, *more):
-    return ["solve", "What is six times seven?", "--model", "openai/m", "--base-url", server.url, "--method", "greedy", *more]
+    return [
+        "solve",
+        "What is six times seven?",
+        "--model",
+        "openai/m",
+        "--base-url",
+        server.url,
+        "--method",
+        "greedy",
+        *more,
+    ]
 
 
 @pytest.mark.parametrize("behave", ["well", "slow"])
@@ -136,8 +151,8 @@ def test_a_comparison_keeps_what_is_done_when_the_server_goes_and_resumes_when_i
     task = tmp_path / "t.jsonl"
     task.write_text("".join(json.dumps({"id": i, "prompt": f"question {i}?", "answer": 42}) + "\n" for i in range(6)))
     out = tmp_path / "out"
-    arguments = ["compare", str(task), "--model", "openai/m", "--base-url", server.url, "--methods", "greedy", "--budgets",
-                 "1k", "-o", str(out), "--json"]  # fmt: skip
+    arguments = ["compare", str(task), "--model", "openai/m", "--base-url", server.url, "--methods", "greedy",
+                 "--budgets", "1k", "-o", str(out), "--json"]  # fmt: skip
     code, _, err = run(*arguments, "--limit", "2")
     assert (code, err) == (0, "")
     lines = (out / "results.jsonl").read_text()
@@ -149,4 +164,7 @@ def test_a_comparison_keeps_what_is_done_when_the_server_goes_and_resumes_when_i
     server.behave = "well"
     code, stdout, err = run(*arguments, "--limit", "2", "--resume", "--methods", "greedy,majority")
     assert (code, err) == (0, "")
-    assert [(row["method"], row["accuracy"]) for row in json.loads(stdout)["rows"]] == [("greedy", 1.0), ("majority", 1.0)]
+    assert [(row["method"], row["accuracy"]) for row in json.loads(stdout)["rows"]] == [
+        ("greedy", 1.0),
+        ("majority", 1.0),
+    ]

@@ -12,7 +12,15 @@ from outthink.experiments.folder import open_folder, read_folder
 from outthink.experiments.totals import by_role, totals
 
 BUDGETS = [Budget.parse("128"), Budget.parse("1k")]
-HEADER = {"task": "t", "task_digest": "d", "model": "m", "verifier": None, "seed": 0, "settings": {}, "versions": {"p": "1"}}
+HEADER = {
+    "task": "t",
+    "task_digest": "d",
+    "model": "m",
+    "verifier": None,
+    "seed": 0,
+    "settings": {},
+    "versions": {"p": "1"},
+}
 
 
 def cell(problem="a", method="greedy", budget="128 tokens", *, correct=True, output=10, answer="1"):
@@ -22,7 +30,12 @@ def cell(problem="a", method="greedy", budget="128 tokens", *, correct=True, out
 
 def test_whole_small_budgets_come_first():
     keys = grid(["a", "b"], ["x", "y"], BUDGETS)
-    assert keys[:4] == [("a", "x", "128 tokens"), ("b", "x", "128 tokens"), ("a", "y", "128 tokens"), ("b", "y", "128 tokens")]
+    assert keys[:4] == [
+        ("a", "x", "128 tokens"),
+        ("b", "x", "128 tokens"),
+        ("a", "y", "128 tokens"),
+        ("b", "y", "128 tokens"),
+    ]
     assert grid(["a", "b"], ["x", "y"], BUDGETS, done=set(keys[:7])) == keys[7:]
 
 
@@ -32,7 +45,13 @@ def test_a_row_sums_its_cells_and_shows_the_most_that_one_problem_took():
     assert list(first) == ["task", "model", "method", "budget", "n", "accuracy", "low", "high", "cost", "seconds"]
     assert (first["n"], first["accuracy"]) == (2, 0.5)
     assert (first["low"], first["high"]) == pytest.approx((0.0945, 0.9055), abs=1e-4)
-    assert first["cost"]["total"] == {"calls": 2, "prompt_tokens": 10, "cached_tokens": 0, "output_tokens": 100, "tokens": 110}
+    assert first["cost"]["total"] == {
+        "calls": 2,
+        "prompt_tokens": 10,
+        "cached_tokens": 0,
+        "output_tokens": 100,
+        "tokens": 110,
+    }
     assert (first["cost"]["most_tokens"], first["cost"]["unanswered"], first["seconds"]) == (95, 1, 0.5)
     assert second["method"] == "beam"
     assert rows([], task="t", model="m", methods=["x"], budgets=BUDGETS) == []
@@ -41,7 +60,8 @@ def test_a_row_sums_its_cells_and_shows_the_most_that_one_problem_took():
 def test_totals_have_every_named_count_and_roles_add_up():
     cost = Cost({"m": {"calls": 2, "output": 7}, "r": {"calls": 1, "scores": 1, "prompt": 9}})
     assert totals(cost, discarded=3) == {
-        "calls": 3, "prompt_tokens": 9, "cached_tokens": 0, "output_tokens": 7, "scores": 1, "discarded_tokens": 3, "tokens": 16,
+        "calls": 3, "prompt_tokens": 9, "cached_tokens": 0, "output_tokens": 7, "scores": 1,
+        "discarded_tokens": 3, "tokens": 16,
     }  # fmt: skip
     assert by_role({"b": Cost.of("m", output=1), "a": Cost()}) == {"b": {"output_tokens": 1}}
 

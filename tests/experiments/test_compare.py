@@ -4,11 +4,12 @@ import json
 import os
 import signal
 import threading
+from itertools import pairwise
 
 import pytest
 
 import outthink as ot
-from outthink.experiments import compare as comparing
+from outthink.experiments import work as working
 from outthink.experiments.setting import Setting, open_setting
 from outthink.models.pool import Pool
 from outthink.models.toy import Toy, toy_backend
@@ -24,7 +25,8 @@ def cells(comparison):
 def test_rows_for_every_method_and_budget_within_it(toy_file):
     comparison = ot.compare(str(toy_file), **OPTIONS)
     assert [(row["method"], row["budget"], row["n"]) for row in comparison.rows] == [
-        ("greedy", "128 tokens", 6), ("greedy", "300 tokens", 6), ("majority", "128 tokens", 6), ("majority", "300 tokens", 6),
+        ("greedy", "128 tokens", 6), ("greedy", "300 tokens", 6),
+        ("majority", "128 tokens", 6), ("majority", "300 tokens", 6),
     ]  # fmt: skip
     assert all(cell.cost.tokens <= int(cell.budget.split()[0]) for cell in comparison.cells)
     assert all(row["low"] <= row["accuracy"] <= row["high"] for row in comparison.rows)
@@ -43,7 +45,13 @@ def test_a_cell_is_what_solve_would_give(toy_file):
 def test_the_folder_holds_everything_and_is_not_overwritten(toy_file, tmp_path):
     out = tmp_path / "out"
     comparison = ot.compare(str(toy_file), **OPTIONS, out=out, command="outthink compare ...")
-    assert sorted(path.name for path in out.iterdir()) == ["header.json", "plot.png", "report.html", "results.jsonl", "rows.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "header.json",
+        "plot.png",
+        "report.html",
+        "results.jsonl",
+        "rows.json",
+    ]
     assert len((out / "results.jsonl").read_text().splitlines()) == 24
     document = json.loads((out / "rows.json").read_text())
     assert document == json.loads(json.dumps(comparison.to_dict()))
@@ -58,8 +66,10 @@ def test_resuming_does_only_what_is_missing(toy_file, tmp_path, monkeypatch):
     lines = (out / "results.jsonl").read_text().splitlines(keepends=True)
     (out / "results.jsonl").write_text("".join(lines[:20]) + lines[20][:30])
     started = []
-    real = comparing._Work._start
-    monkeypatch.setattr(comparing._Work, "_start", lambda self, runtime, key: started.append(key) or real(self, runtime, key))
+    real = working.Work._start
+    monkeypatch.setattr(
+        working.Work, "_start", lambda self, runtime, key: started.append(key) or real(self, runtime, key)
+    )
     again = ot.compare(str(toy_file), **OPTIONS, out=out, resume=True)
     assert len(started) == 4
     assert cells(again) == cells(whole)
@@ -104,9 +114,11 @@ def test_it_works_in_another_thread(toy_file):
 
 def test_progress_tells_how_far_it_is(toy_file):
     seen = []
-    ot.compare(str(toy_file), **OPTIONS, watch=lambda p: seen.append((p.done, p.total, p.tokens, p.rate > 0, p.accuracy[1])))
+    ot.compare(
+        str(toy_file), **OPTIONS, watch=lambda p: seen.append((p.done, p.total, p.tokens, p.rate > 0, p.accuracy[1]))
+    )
     assert [s[0] for s in seen] == list(range(1, 25)) and {s[1] for s in seen} == {24}
-    assert all(a[2] < b[2] for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a[2] < b[2] for a, b in pairwise(seen))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +174,8 @@ def test_methods_may_replay_a_pool_and_the_rows_say_so(toy_file):
     with open_setting(TOY) as setting:
         recording = record(setting, [q.problem for q in questions.items], budget=600, seed=0)
         setting.backends["pool"] = Pool(recording, decode=lambda ids: "".join(map(chr, ids)), of={"pool": TOY})
-        comparison = ot.compare(questions, methods=["greedy", "majority", "best_of_n", "rebase"], budgets=["200", "600"],
+        comparison = ot.compare(questions, methods=["greedy", "majority", "best_of_n", "rebase"],
+                                budgets=["200", "600"],
                                 model=setting, pooled={"majority": "pool", "best_of_n": "pool"})  # fmt: skip
     pooled = {row["method"]: row["cost"]["pooled"] for row in comparison.rows}
     assert pooled == {"greedy": False, "majority": True, "best_of_n": True, "rebase": False}

@@ -18,8 +18,8 @@ def row(method, budget, accuracy, tokens, **cost):
             "low": accuracy - 0.1, "high": accuracy + 0.1, "cost": {**more, **cost}, "seconds": 1.0}  # fmt: skip
 
 
-ROWS = [row("greedy", "128 tokens", 0.4, 100.0), row("greedy", "1k tokens", 0.4, 100.0), row("beam<&>", "128 tokens", 0.3, 120.0),
-        row("beam<&>", "1k tokens", 0.6, 990.0)]  # fmt: skip
+ROWS = [row("greedy", "128 tokens", 0.4, 100.0), row("greedy", "1k tokens", 0.4, 100.0),
+        row("beam<&>", "128 tokens", 0.3, 120.0), row("beam<&>", "1k tokens", 0.6, 990.0)]  # fmt: skip
 
 
 def test_budgets_that_changed_nothing_are_one_point():
@@ -35,7 +35,9 @@ def test_ticks_cover_the_range_and_are_few():
     assert ticks(10, 10**9)[0] <= 10 and ticks(10, 10**9)[-1] >= 10**9 and len(ticks(10, 10**9)) <= 10
 
 
-@pytest.mark.parametrize(("n", "text"), [(950, "950"), (1024, "1k"), (4096, "4k"), (1200, "1.2k"), (3_100_000, "3.1M"), (1 << 20, "1M")])
+@pytest.mark.parametrize(
+    ("n", "text"), [(950, "950"), (1024, "1k"), (4096, "4k"), (1200, "1.2k"), (3_100_000, "3.1M"), (1 << 20, "1M")]
+)
 def test_counts_are_short(n, text):
     assert short(n) == text
 

@@ -102,7 +102,7 @@ def test_a_budget_that_cannot_pay_for_one_sample_says_how_much_one_needs():
 
 def test_a_method_that_needs_a_verifier_says_so_and_spends_nothing():
     with Setting(TOY, None, {TOY: toy_backend(TOY)}, {}) as setting:
-        with pytest.raises(ot.Unsupported, match="needs a verifier .* --verifier NAME"):
+        with pytest.raises(ot.Unsupported, match=r"needs a verifier .* --verifier NAME"):
             ot.solve(PROMPT, model=setting, method="rebase")
 
 

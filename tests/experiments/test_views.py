@@ -76,5 +76,7 @@ def test_the_waterfall_adds_up_to_every_token():
 
 def test_the_page_of_a_run_escapes_what_a_model_wrote():
     bad, _ = drawn(ROOT, "<script>alert(1)</script>", 3)
-    page = view([bad], answer="<b>", text="<script>alert(1)</script>", stopped="finished", policy="m", budget="9 tokens")
+    page = view(
+        [bad], answer="<b>", text="<script>alert(1)</script>", stopped="finished", policy="m", budget="9 tokens"
+    )
     assert "<script>" not in page and "&lt;b&gt;" in page

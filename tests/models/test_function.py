@@ -30,7 +30,9 @@ def test_every_step_is_judged_with_all_before_it():
     assert run.state.steps == (0.2, 0.5, 0.6) and run.state.value == 0.6
 
 
-@pytest.mark.parametrize(("judge", "says"), [(lambda p, t: 2.0, "no probability"), (lambda p, t: 1 / 0, "ZeroDivisionError")])
+@pytest.mark.parametrize(
+    ("judge", "says"), [(lambda p, t: 2.0, "no probability"), (lambda p, t: 1 / 0, "ZeroDivisionError")]
+)
 def test_a_judge_that_fails_is_named(judge, says):
     with pytest.raises(BackendError, match=says):
         score(judge)

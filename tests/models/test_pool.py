@@ -127,7 +127,9 @@ def test_samples_cut_by_a_clip_are_not_recorded():
     run = Runtime({NAME: toy_backend(NAME)}).run(method(), budget=f"{len(PROMPT.text) + 3} tokens")
     recording = Recording()
     recording.take(run.trace.served())
-    assert not any(sample.finish == "length" and len(sample.tokens) < 3 for group in recording.samples.values() for sample in group)
+    assert not any(
+        sample.finish == "length" and len(sample.tokens) < 3 for group in recording.samples.values() for sample in group
+    )
 
 
 def test_samples_without_token_ids_are_not_guessed():

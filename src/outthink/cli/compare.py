@@ -11,22 +11,26 @@ from typing import Any
 import click
 
 from outthink.cli.errors import FAILURE, INTERRUPTED, paragraph
-from outthink.cli.options import given, model_options, names
+from outthink.cli.options import given, model_options, names, price_cards
 
 
 @click.command(short_help="Compare methods on a task at equal budgets.")
 @click.argument("task")
 @click.option("--methods", required=True, metavar="A,B", help="Names, separated by commas; see `outthink papers`.")
-@click.option("--budgets", required=True, metavar="256,1k,4k",
-              help='Of one problem; a bare number means tokens. Separate by ";" what has commas: "$0.01, 30 s; 1k".')  # fmt: skip
+@click.option(
+    "--budgets",
+    required=True,
+    metavar="256,1k,4k",
+    help='Of one problem; a number alone means tokens. Separate by ";" what has commas: "$1, 30 s; 1k".',
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many problems, from the start [default: all].")
 @click.option("-o", "out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Folder that keeps every finished cell; also rows, plot and report.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what -o DIR already holds.")
 @model_options
 def compare(task: str, methods: str, budgets: str, limit: int | None, out: Path | None, resume: bool, model: str,
-            base_url: str | None, verifier: str | None, max_tokens: int | None, temperature: float | None, seed: int,
-            as_json: bool) -> int:  # fmt: skip
+            base_url: str | None, verifier: str | None, cards: Path | None, max_tokens: int | None,
+            temperature: float | None, seed: int, as_json: bool) -> int:  # fmt: skip
     """Compare methods on TASK at equal budgets, every problem with a budget of its own.
 
     TASK is word_problems, countdown or a JSONL file of {"id", "prompt", "answer"}. Ctrl-C keeps what is done in -o DIR,
@@ -40,7 +44,8 @@ def compare(task: str, methods: str, budgets: str, limit: int | None, out: Path 
     split = ";" if ";" in budgets else ","
     with comparing() as watch:
         comparison = run_compare(
-            task, methods=names(methods, "--methods"), budgets=names(budgets, "--budgets", separator=split), model=model, verifier=verifier, limit=limit, base_url=base_url, out=out,
+            task, methods=names(methods, "--methods"), budgets=names(budgets, "--budgets", separator=split),
+            model=model, verifier=verifier, limit=limit, base_url=base_url, cards=price_cards(cards), out=out,
             resume=resume, command=command(sys.argv[1:]), watch=watch, seed=seed,
             **given(max_tokens=max_tokens, temperature=temperature),
         )  # fmt: skip
@@ -63,13 +68,25 @@ def finish(comparison: Any, *, as_json: bool, out: Path | None) -> int:
     if out is not None and sys.stderr.isatty():
         click.secho("written: " + ", ".join(str(path) for path in comparison.files.values()), dim=True, err=True)
     if out is not None and comparison.cells and "plot" not in comparison.files:
-        click.echo("no plot.png: pip install 'outthink[analysis]' brings matplotlib; report.html has the plot too", err=True)
+        click.echo(
+            "no plot.png: pip install 'outthink[analysis]' brings matplotlib; report.html has the plot too", err=True
+        )
     if comparison.interrupted:
-        kept = f"what is done is kept in {out}; the same command with --resume goes on" if out is not None else "nothing was kept, as there is no -o DIR"
+        kept = (
+            f"what is done is kept in {out}; the same command with --resume goes on"
+            if out is not None
+            else "nothing was kept, as there is no -o DIR"
+        )
         paragraph(f"interrupted after {len(comparison.cells)} cells: {kept}")
         return INTERRUPTED
     if comparison.failed:
-        again = f"What is done is kept in {out}; the same command with --resume tries them again." if out is not None else ""
-        paragraph(f"{len(comparison.failed)} cells failed and have no result. The first: {comparison.failed[0]}. {again}")
+        again = (
+            f"What is done is kept in {out}; the same command with --resume tries them again."
+            if out is not None
+            else ""
+        )
+        paragraph(
+            f"{len(comparison.failed)} cells failed and have no result. The first: {comparison.failed[0]}. {again}"
+        )
         return FAILURE
     return 0

@@ -10,7 +10,7 @@ import click
 @click.command(short_help="Watch a small model get better with its budget.")
 @click.option("--limit", default=64, show_default=True, type=click.IntRange(min=1), help="Held-out problems.")
 @click.option("-o", "out", default=Path("outputs/demo"), show_default=True, metavar="DIR",
-              type=click.Path(path_type=Path, file_okay=False), help="Folder for rows, plot and report; replaced.")  # fmt: skip
+              type=click.Path(path_type=Path, file_okay=False), help="Folder of the report; replaced.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def demo(limit: int, out: Path, seed: int, as_json: bool) -> int:

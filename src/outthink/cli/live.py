@@ -44,8 +44,8 @@ def comparing() -> Iterator[Callable[[Any], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn(compact=True),
-               TextColumn("left"))  # fmt: skip
+    left = TimeRemainingColumn(compact=True)
+    columns = (BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), left, TextColumn("left"))
     shown = 0.0
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, facts="loading")

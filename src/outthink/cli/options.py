@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,18 +16,29 @@ _MODEL: list[Decorator] = [
     click.option("--base-url", metavar="URL", help="Server of openai/NAME models [default: $OPENAI_BASE_URL]."),
     click.option("--verifier", metavar="NAME",
                  help="Reward model [default: embedded/reasoner-prm for embedded models, none for others]."),
+    click.option("--cards", type=click.Path(path_type=Path), metavar="FILE",
+                 help="Prices and sizes of models (JSON), for budgets in dollars or FLOPs."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest completion [default: the method's]."),
     click.option("--temperature", type=click.FloatRange(min=0), help="Of samples [default: the method's]."),
     click.option("--seed", default=0, show_default=True, help="Same seed, same result."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, everything else on stderr."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, all else on stderr."),
 ]  # fmt: skip
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --model, --base-url, --verifier, --max-tokens, --temperature, --seed and --json."""
+    """Add --model, --base-url, --verifier, --cards, --max-tokens, --temperature, --seed and --json."""
     for option in reversed(_MODEL):
         command = option(command)
     return command
+
+
+def price_cards(path: Path | None) -> dict[str, Any] | None:
+    """Return the cards in a file, None without one."""
+    if path is None:
+        return None
+    from outthink.models.cards import read_cards
+
+    return read_cards(path)
 
 
 def given(**settings: Any) -> dict[str, Any]:

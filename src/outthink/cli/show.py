@@ -25,7 +25,9 @@ def show(run: Path, width: int, as_json: bool) -> None:
         return
     trace = run / "trace.jsonl" if run.is_dir() else run
     if not trace.is_file():
-        raise InvalidInput(f"{run} holds no trace.jsonl and no results.jsonl; give what `solve -o` or `compare -o` wrote")
+        raise InvalidInput(
+            f"{run} holds no trace.jsonl and no results.jsonl; give what `solve -o` or `compare -o` wrote"
+        )
     _run(trace, width, as_json)
 
 

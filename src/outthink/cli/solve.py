@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from outthink.cli.options import given, model_options
+from outthink.cli.options import given, model_options, price_cards
 
 
 @click.command(short_help="Answer one prompt within a budget.")
@@ -21,7 +21,8 @@ from outthink.cli.options import given, model_options
               help="Folder for result.json, trace.jsonl and view.html; `outthink show DIR` shows them.")  # fmt: skip
 @model_options
 def solve(prompt: str, method: str | None, budget: str, out: Path | None, model: str, base_url: str | None,
-          verifier: str | None, max_tokens: int | None, temperature: float | None, seed: int, as_json: bool) -> int:  # fmt: skip
+          verifier: str | None, cards: Path | None, max_tokens: int | None, temperature: float | None, seed: int,
+          as_json: bool) -> int:  # fmt: skip
     """Answer PROMPT within a budget; "-" reads it from standard input.
 
     Prints the answer (and at a terminal the completion and what it took). Without an answer the exit code is still 0:
@@ -33,7 +34,8 @@ def solve(prompt: str, method: str | None, budget: str, out: Path | None, model:
     text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     with watching(budget) as watch:
         result = run_solve(
-            text, method=method, model=model, budget=budget, verifier=verifier, base_url=base_url, watch=watch, seed=seed,
+            text, method=method, model=model, budget=budget, verifier=verifier, base_url=base_url,
+            cards=price_cards(cards), watch=watch, seed=seed,
             **given(max_tokens=max_tokens, temperature=temperature),
         )  # fmt: skip
     trace = _write(result, out) if out is not None else None
@@ -69,8 +71,8 @@ def _print(result: Any, out: Path | None) -> None:
     cost = result.cost
     thrown = f", {discarded:,} of them thrown away" if discarded else ""
     line = (f"{result.stopped}: {cost.tokens:,} tokens of {result.budget} ({cost.total('calls')} calls, "
-            f"{cost.total('prompt'):,} prompt and {cost.total('output'):,} output tokens{thrown}), {result.seconds:.2f} s, "
-            f"{result.method}, {result.model}")  # fmt: skip
+            f"{cost.total('prompt'):,} prompt and {cost.total('output'):,} output tokens{thrown}), "
+            f"{result.seconds:.2f} s, {result.method}, {result.model}")  # fmt: skip
     if result.answer is None:
         click.echo(f"no answer ({line})", err=True)
     elif terminal:

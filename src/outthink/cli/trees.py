@@ -14,7 +14,13 @@ from outthink.experiments.search_tree import Node, shown
 from outthink.experiments.waterfall import Bar
 
 WIDTH = 40
-COLOURS = {"prompt": "white", "chosen completion": "green", "thrown away": "red", "verify": "blue", "generated": "yellow"}
+COLOURS = {
+    "prompt": "white",
+    "chosen completion": "green",
+    "thrown away": "red",
+    "verify": "blue",
+    "generated": "yellow",
+}
 
 
 def print_run(trace: Trace, bars: Sequence[Bar], roots: Sequence[Node], width: int) -> None:
@@ -63,6 +69,8 @@ def _waterfall(bars: Sequence[Bar]) -> Table:
     for bar in bars:
         start = round(WIDTH * bar.before / total)
         length = max(round(WIDTH * (bar.before + bar.tokens) / total) - start, 1)
-        table.add_row(bar.name, f"{bar.tokens:,}", " " * start + f"[{COLOURS.get(bar.name, 'magenta')}]{'█' * length}[/]")
+        table.add_row(
+            bar.name, f"{bar.tokens:,}", " " * start + f"[{COLOURS.get(bar.name, 'magenta')}]{'█' * length}[/]"
+        )
     table.add_row("[bold]total[/]", f"[bold]{sum(bar.tokens for bar in bars):,}[/]", "")
     return table

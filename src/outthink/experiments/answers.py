@@ -7,7 +7,9 @@ from fractions import Fraction
 
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _HASH = re.compile(r"^\s*#{1,4}\s*(\S.*?)\s*$", re.MULTILINE)
-_SAYS = re.compile(r"(?:final answer|answer)\s*(?:is|:|=)\s*\**\s*(.+?)\s*(?:\.\s|\.?\s*$)", re.IGNORECASE | re.MULTILINE)
+_SAYS = re.compile(
+    r"(?:final answer|answer)\s*(?:is|:|=)\s*\**\s*(.+?)\s*(?:\.\s|\.?\s*$)", re.IGNORECASE | re.MULTILINE
+)
 _NUMBER = re.compile(r"[-+]?\$?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?%?")
 
 

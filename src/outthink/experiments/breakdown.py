@@ -1,4 +1,4 @@
-"""Where the tokens of a run went: by role, and which part of the output is in the chosen completion. Views of a trace."""
+"""Where the tokens of a run went: by role, and what part of the output is in the answer. Views of a trace."""
 
 from __future__ import annotations
 

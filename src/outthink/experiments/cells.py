@@ -1,4 +1,4 @@
-"""One cell of a comparison: a problem, a method and a budget. Pure: what is asked, what came, and the rows they give."""
+"""One cell of a comparison: a problem, a method and a budget. Pure: what is asked, what came, the rows they give."""
 
 from __future__ import annotations
 

@@ -28,16 +28,20 @@ def chart(curves: Sequence[Curve]) -> str:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - (accuracy - floor_) / ((roof - floor_) or 1)), 1)
 
     out = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg" role="img" '
-           f'aria-label="accuracy by tokens per problem" font-family="system-ui, sans-serif" font-size="12">']  # fmt: skip
+           'aria-label="accuracy by tokens" font-family="system-ui, sans-serif" font-size="12">']  # fmt: skip
     for step in range(round((roof - floor_) * 10) + 1):
-        level = floor_ + step / 10
-        out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(level)}" y2="{y(level)}" stroke="#e4e4e4"/>'
-                   f'<text x="{LEFT - 8}" y="{y(level) + 4}" text-anchor="end" fill="#555">{level:.0%}</text>')  # fmt: skip
+        at = y(level := floor_ + step / 10)
+        out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}" stroke="#e4e4e4"/>'
+                   f'<text x="{LEFT - 8}" y="{at + 4}" text-anchor="end" fill="#555">{level:.0%}</text>')  # fmt: skip
+    base = HEIGHT - BOTTOM
     for mark in marks:
-        out.append(f'<line x1="{x(mark)}" x2="{x(mark)}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 5}" stroke="#999"/>'
-                   f'<text x="{x(mark)}" y="{HEIGHT - BOTTOM + 19}" text-anchor="middle" fill="#555">{short(mark)}</text>')  # fmt: skip
+        at = x(mark)
+        out.append(f'<line x1="{at}" x2="{at}" y1="{base}" y2="{base + 5}" stroke="#999"/>'
+                   f'<text x="{at}" y="{base + 19}" text-anchor="middle" fill="#555">{short(mark)}</text>')  # fmt: skip
     middle = (LEFT + WIDTH - RIGHT) / 2
-    out.append(f'<text x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">tokens spent per problem (measured mean)</text>')
+    out.append(
+        f'<text x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">tokens spent per problem (measured mean)</text>'
+    )
     ends = spread([y(curve.points[-1].accuracy) for curve in curves], 15)
     for curve, end in zip(curves, ends, strict=True):
         out.append(_curve(curve, [(x(p.tokens), y(p.accuracy), y(p.low), y(p.high)) for p in curve.points], end))
@@ -51,7 +55,8 @@ def _curve(curve: Curve, places: Sequence[tuple[float, float, float, float]], en
     for (px, py, low, high), point in zip(places, curve.points, strict=True):
         out.append(f'<line x1="{px}" x2="{px}" y1="{low}" y2="{high}" stroke="{colour}" opacity=".35"/>'
                    f'<circle cx="{px}" cy="{py}" r="4" fill="{colour}"><title>{name} at {escape(point.budget)}: '
-                   f"{point.accuracy:.1%} [{point.low:.1%}, {point.high:.1%}], {point.tokens:.0f} tokens</title></circle>")  # fmt: skip
+                   f"{point.accuracy:.1%} [{point.low:.1%}, {point.high:.1%}], {point.tokens:.0f} tokens"
+                   "</title></circle>")  # fmt: skip
     px, py = places[-1][:2]
     edge = WIDTH - RIGHT + 12
     out.append(f'<polyline points="{px + 5},{py} {edge - 4},{end}" fill="none" stroke="{colour}" opacity=".3"/>'

@@ -41,7 +41,11 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        return f"{self.task}: {', '.join(self.methods)}" if len(self.methods) < 4 else f"{self.task}: {len(self.methods)} methods"
+        return (
+            f"{self.task}: {', '.join(self.methods)}"
+            if len(self.methods) < 4
+            else f"{self.task}: {len(self.methods)} methods"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of `outthink compare --json`."""
@@ -57,7 +61,9 @@ class Comparison:
         self.files["results"] = folder.path / "results.jsonl"
         self.files["report"] = folder.write("report.html", self.to_html())
         if plot.available() and self.cells:
-            self.files["plot"] = plot.plot(curves.curves(self.rows), folder.path / "plot.png", title=f"{self.task}, {self.model}")
+            self.files["plot"] = plot.plot(
+                curves.curves(self.rows), folder.path / "plot.png", title=f"{self.task}, {self.model}"
+            )
 
     def _repr_html_(self) -> str:
         body = report.chart(curves.curves(self.rows)) + report.table(self.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b", "#7f7f7f", "#bcbd22")
@@ -75,7 +76,7 @@ def spread(ys: Sequence[float], gap: float) -> list[float]:
     order = sorted(range(len(ys)), key=lambda i: ys[i])
     out = list(ys)
     for _ in range(50):
-        for a, b in zip(order, order[1:], strict=False):
+        for a, b in pairwise(order):
             lack = gap - (out[b] - out[a])
             if lack > 0:
                 out[a] -= lack / 2

@@ -61,12 +61,14 @@ def open_folder(path: str | Path, header: Mapping[str, Any], *, resume: bool = F
     cells: list[Cell] = []
     if results.exists() and results.stat().st_size:
         if not resume:
-            raise InvalidInput(f"{path} already holds results; add --resume to go on with them, or choose another folder")
+            raise InvalidInput(
+                f"{path} already holds results; add --resume to go on with them, or choose another folder"
+            )
         _check(head, header)
         cells = _read(results)
     _make(path)
     header = {"schema": SCHEMA, **header}
-    out = open(results, "a", encoding="utf-8")  # noqa: SIM115  (the Folder closes it)
+    out = open(results, "a", encoding="utf-8")
     folder = Folder(path, cells, out)
     folder.write("header.json", json.dumps(header, indent=2, ensure_ascii=False) + "\n")
     return folder
@@ -102,8 +104,9 @@ def _check(head: Path, header: Mapping[str, Any]) -> None:
     for field in MATCH:
         if old.get(field) != new.get(field):
             raise InvalidInput(
-                f"{head.parent} cannot be resumed: its {field.replace('_', ' ')} was {_short(old.get(field))} and is now "
-                f"{_short(new.get(field))}. Use the same settings, or choose another folder")
+                f"{head.parent} cannot be resumed: its {field.replace('_', ' ')} was {_short(old.get(field))} and is "
+                f"now {_short(new.get(field))}. Use the same settings, or choose another folder"
+            )
 
 
 def _short(value: object) -> str:
@@ -123,7 +126,9 @@ def _read(results: Path, *, repair: bool = True) -> list[Cell]:
         try:
             cell = Cell.from_json(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidInput(f"{results}:{number}: damaged ({error}); remove the line or choose another folder") from None
+            raise InvalidInput(
+                f"{results}:{number}: damaged ({error}); remove the line or choose another folder"
+            ) from None
         cells[cell.key] = cell
     if repair and len(whole) < len(data):
         with open(results, "r+b") as file:

@@ -18,7 +18,9 @@ def available() -> bool:
 def plot(curves: Sequence[Curve], path: str | Path, *, title: str = "") -> Path:
     """Write the plot of `curves` to `path` and return it. Raises Unsupported, naming the extra, without matplotlib."""
     if not available():
-        raise Unsupported("the PNG plot needs matplotlib: pip install 'outthink[analysis]' (report.html has the plot too)")
+        raise Unsupported(
+            "the PNG plot needs matplotlib: pip install 'outthink[analysis]' (report.html has the plot too)"
+        )
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

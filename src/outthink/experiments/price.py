@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outthink.core.budget import Budget, Limit, Meter, weights
 from outthink.core.cost import Cost
@@ -19,7 +19,7 @@ class Quote:
     """A ticket that is only ever priced."""
 
     held: Collection[bytes] = frozenset()
-    bound: Cost = Cost()
+    bound: Cost = field(default_factory=Cost)
     path: str = "quote"
 
 
@@ -37,7 +37,10 @@ def lacking(setting: Setting, problem: Problem, budget: Budget) -> list[Limit]:
     The shortest is the prompt and one token: a sample is cut to what is left of the budget.
     """
     bound = one_sample(setting, problem, tokens=1)
-    needs = [Limit(limit.kind, Meter(limit.kind, weights(limit.kind, setting.cards)).amount(bound)) for limit in budget.limits]
+    needs = [
+        Limit(limit.kind, Meter(limit.kind, weights(limit.kind, setting.cards)).amount(bound))
+        for limit in budget.limits
+    ]
     return [need for need, limit in zip(needs, budget.limits, strict=True) if need.cap > limit.cap]
 
 
@@ -55,5 +58,8 @@ def quote(setting: Setting, problem: Problem, needs: list[Limit]) -> str:
     """Return the sentences about what `problem` needs at least, and for a whole sample."""
     bound = one_sample(setting, problem)
     least = ", ".join(map(str, needs))
-    return (f"this prompt needs at least {least}, and {bound.tokens} tokens for a whole sample ({bound.total('prompt')} of "
-            f"prompt, up to {bound.total('output')} of output). Nothing was spent; raise the budget")  # fmt: skip
+    return (
+        f"this prompt needs at least {least}, and {bound.tokens} tokens for a whole sample "
+        f"({bound.total('prompt')} of prompt, up to {bound.total('output')} of output). Nothing was spent; "
+        "raise the budget"
+    )

@@ -84,7 +84,8 @@ def read_jsonl(path: str | Path, *, limit: int | None = None) -> Questions:
             if item.problem.id in lines:
                 first = lines[item.problem.id]
                 raise InvalidInput(
-                    f"{path}:{number}: id {item.problem.id!r} was used on line {first}; every id must be unique")
+                    f"{path}:{number}: id {item.problem.id!r} was used on line {first}; every id must be unique"
+                )
             lines[item.problem.id] = number
             items.append(item)
     if not items:

@@ -16,7 +16,8 @@ h1{font-size:1.4rem;margin-bottom:.2rem} h2{font-size:1.1rem;margin-top:2rem} .q
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 td,th{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #eee} th{color:#555;font-weight:600}
 td:first-child,th:first-child{text-align:left} tr.first td{border-top:2px solid #ccc}
-pre{background:#f6f6f6;padding:.7rem;overflow-x:auto;font-size:13px;white-space:pre-wrap} svg{max-width:100%;height:auto}
+pre{background:#f6f6f6;padding:.7rem;overflow-x:auto;font-size:13px;white-space:pre-wrap}
+svg{max-width:100%;height:auto}
 .best{font-weight:700}
 """
 
@@ -75,23 +76,28 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "Nothing has finished yet."
     best = max(rows, key=lambda row: row["accuracy"])
-    sizes = sorted({row["n"] for row in rows})
-    return (f"{rows[0]['model']} on {rows[0]['task']}, {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} problems "
+    sizes = [row["n"] for row in rows]
+    n = " to ".join(map(str, sorted({min(sizes), max(sizes)})))
+    return (f"{rows[0]['model']} on {rows[0]['task']}, {n} problems "
             f"a row. Best: {best['method']} with {best['accuracy']:.1%} at {best['budget']} a problem.")  # fmt: skip
 
 
 def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what a reader must know to read the numbers right."""
-    out = ["Tokens are prompt plus output of every model, the reward model's included; intervals are Wilson's, 95%. "
-           "Seconds are a row's share of the wall clock: every moment is divided among the problems then at work."]  # fmt: skip
+    out = [
+        "Tokens are prompt plus output of every model, the reward model's included; intervals are Wilson's, 95%. "
+        "Seconds are a row's share of the wall clock: every moment is divided among what is then at work."
+    ]
     pooled = list(dict.fromkeys(row["method"] for row in rows if row["cost"]["pooled"]))
     if pooled:
-        out.append(f"{', '.join(pooled)} replayed samples recorded once for all of them: each is charged the tokens that "
-                   "its samples took when they were recorded, and its seconds are those of the replay.")  # fmt: skip
+        out.append(
+            f"{', '.join(pooled)} replayed samples recorded once for all of them: each is charged the tokens that its "
+            "samples took when they were recorded, and its seconds are those of the replay."
+        )
     if any(not row["cost"]["exact"] for row in rows):
         out.append("A server did not report its usage for some requests; those are charged at their upper bound.")
     unanswered = [row for row in rows if row["cost"]["unanswered"]]
     if unanswered:
-        out.append("Without an answer (counted as wrong): " + ", ".join(
-            f"{row['method']} at {row['budget']}: {row['cost']['unanswered']} of {row['n']}" for row in unanswered) + ".")  # fmt: skip
+        each = (f"{row['method']} at {row['budget']}: {row['cost']['unanswered']} of {row['n']}" for row in unanswered)
+        out.append(f"Without an answer (counted as wrong): {', '.join(each)}.")
     return out

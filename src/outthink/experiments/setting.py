@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from outthink.core.backend import Backend
 from outthink.core.budget import Card
-from outthink.core.errors import InvalidInput, Unsupported
+from outthink.core.errors import InvalidInput, Unsupported, unknown
 from outthink.core.runtime import Runtime
 from outthink.experiments.answers import final_answer
 from outthink.models.function import Function, Judge
@@ -18,6 +18,10 @@ from outthink.papers.solver import Models, Solver
 
 DEFAULT_MODEL = "embedded/reasoner"
 DEFAULT_VERIFIER = "embedded/reasoner-prm"
+
+
+Recipe = Callable[..., Solver]
+"""What makes a Solver of `Models`: `solver` of a paper's file, or a function of your own."""
 
 
 @dataclass(slots=True)
@@ -43,20 +47,25 @@ class Setting:
         return Models(policy=policy or self.model, reward=self.verifier, answer_of=answer_of, **self.knobs)
 
     def solver(
-        self, method: str | Solver, *, answer_of: Callable[[str], str | None] | None = None, policy: str | None = None,
-        **knobs: Any,
+        self, method: str | Solver | Recipe, *, answer_of: Callable[[str], str | None] | None = None,
+        policy: str | None = None, **knobs: Any,
     ) -> Solver:  # fmt: skip
-        """Return the solver of a method's name (or the solver given), checked against what the models can do.
+        """Return the solver of a method's name or recipe (or the solver given), checked against what the models can do.
 
-        policy: another of the setting's models to sample from than `model` (a pool of its samples). knobs: the method's.
+        policy: another of the setting's models to sample from than `model` (a pool of its samples).
+        knobs: the method's.
         Raises InvalidInput for an unknown name or knob, Unsupported if the models lack what it needs.
         """
         if isinstance(method, Solver):
             solver = method
+        elif not isinstance(method, str):
+            solver = method(self.models(answer_of, policy=policy), **knobs)
         else:
             entry = load(method)
             if entry.solver is None:
-                raise InvalidInput(f"{entry.name} does not answer prompts; `outthink papers {entry.name}` says what it does")
+                raise InvalidInput(
+                    f"{entry.name} does not answer prompts; `outthink papers {entry.name}` says what it does"
+                )
             if "score" in entry.needs and self.verifier is None:
                 raise Unsupported(_no_verifier(entry.name, self.model))
             try:
@@ -76,7 +85,8 @@ class Setting:
         if missing:
             raise Unsupported(
                 f"{solver.name} needs {', '.join(missing)}, which {policy} does not offer; nothing was spent. "
-                f"Models of the engine (engine/PATH, embedded/reasoner) offer more than servers do")
+                f"Models of the engine (engine/PATH, embedded/reasoner) offer more than servers do"
+            )
         if "score" in solver.needs and self.verifier in self.backends:
             if "score" not in self.backends[self.verifier].capabilities:
                 raise Unsupported(f"{self.verifier} gives no scores, which {solver.name} needs; name a reward model")
@@ -95,9 +105,11 @@ class Setting:
 
 def open_setting(
     model: str = DEFAULT_MODEL, *, verifier: str | Judge | None = None, base_url: str | None = None,
-    api_key: str | None = None, deterministic: bool = False, **knobs: Any,
+    api_key: str | None = None, cards: Mapping[str, Card] | None = None, deterministic: bool = False, **knobs: Any,
 ) -> Setting:  # fmt: skip
     """Open `model` and its verifier.
+
+    cards: prices and sizes by model name, for budgets in dollars or FLOPs; what a card leaves out is as known.
 
     verifier: the name of a reward model, or a function (prompt, text) -> number in [0, 1]; None takes the embedded
       reward model for embedded models, and none for others.
@@ -105,26 +117,41 @@ def open_setting(
     """
     wrong = sorted(knobs.keys() - {"max_tokens", "temperature", "top_p", "min_p", "max_steps", "step"})
     if wrong:
-        raise InvalidInput(f"unknown setting {', '.join(wrong)}; there are max_tokens, temperature, top_p, min_p, max_steps")
+        raise InvalidInput(
+            f"unknown setting {', '.join(wrong)}; there are max_tokens, temperature, top_p, min_p, max_steps"
+        )
     backends: dict[str, Backend] = {}
-    cards: dict[str, Card] = {}
+    known: dict[str, Card] = {}
     try:
         backends[model] = open_model(model, base_url=base_url, api_key=api_key, deterministic=deterministic)
-        cards[model] = card_of(model)
+        known[model] = card_of(model)
         name = verifier if isinstance(verifier, str) else None
         if callable(verifier):
             name = f"function/{getattr(verifier, '__name__', 'verifier')}"
-            backends[name], cards[name] = Function(verifier, name=name), Card(prices={}, params=0)
+            backends[name], known[name] = Function(verifier, name=name), Card(prices={}, params=0)
         elif name is None:
             name = default_verifier(model)
         if name is not None and name not in backends:
             backends[name] = open_model(name, base_url=base_url, api_key=api_key, deterministic=deterministic)
-            cards[name] = card_of(name)
+            known[name] = card_of(name)
     except BaseException:
         for backend in backends.values():
             backend.close()
         raise
-    return Setting(model, name, backends, cards, knobs)
+    return Setting(model, name, backends, _merged(known, cards or {}), knobs)
+
+
+def _merged(known: Mapping[str, Card], given: Mapping[str, Card]) -> dict[str, Card]:
+    """Return the cards of the models in use; raises InvalidInput for a card of another model."""
+    strange = next((name for name in given if name not in known), None)
+    if strange is not None:
+        raise unknown("model on a price card", strange, known)
+    return {
+        name: replace(card, prices=given[name].prices if given[name].prices is not None else card.prices,
+                      params=given[name].params or card.params, attention=given[name].attention or card.attention)
+        if name in given else card
+        for name, card in known.items()
+    }  # fmt: skip
 
 
 def default_verifier(model: str) -> str | None:
@@ -149,4 +176,4 @@ def default_answer(model: str) -> Callable[[str], str | None]:
 
 def _no_verifier(method: str, model: str) -> str:
     return (f"{method} needs a verifier (a reward model), and none is known for {model}; nothing was spent. Add "
-            f"--verifier NAME (for example --verifier {DEFAULT_VERIFIER}), or take a method without one (majority)")  # fmt: skip
+            f"--verifier NAME (such as {DEFAULT_VERIFIER}), or take a method without one (majority)")  # fmt: skip

@@ -7,7 +7,12 @@ from typing import Any
 
 from outthink.core.cost import Cost
 
-NAMES = {"prompt": "prompt_tokens", "cached": "cached_tokens", "output": "output_tokens", "recomputed": "recomputed_tokens"}
+NAMES = {
+    "prompt": "prompt_tokens",
+    "cached": "cached_tokens",
+    "output": "output_tokens",
+    "recomputed": "recomputed_tokens",
+}
 ALWAYS = ("calls", "prompt", "cached", "output")
 
 

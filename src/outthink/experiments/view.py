@@ -10,7 +10,13 @@ from outthink.core.trace import Served
 from outthink.experiments.search_tree import Node, search_tree, shown
 from outthink.experiments.waterfall import Bar, waterfall
 
-COLOURS = {"prompt": "#999", "chosen completion": "#009e73", "thrown away": "#d55e00", "verify": "#0072b2", "generated": "#e69f00"}
+COLOURS = {
+    "prompt": "#999",
+    "chosen completion": "#009e73",
+    "thrown away": "#d55e00",
+    "verify": "#0072b2",
+    "generated": "#e69f00",
+}
 
 
 def html(run: Any, *, policy: str, text: str | None) -> str:

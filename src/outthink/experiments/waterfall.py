@@ -19,7 +19,7 @@ class Bar:
 
 
 def waterfall(events: Sequence[Served], *, policy: str, text: str | None) -> list[Bar]:
-    """Return bars that add up to the tokens of the run: prompts, the chosen completion, what was thrown away, verifying.
+    """Return bars that add up to the tokens of the run: prompts, the chosen completion, what was thrown away, the rest.
 
     If the trace does not tell which output was chosen, generation is one bar.
     """

@@ -70,13 +70,13 @@ class Recording:
 
 
 def key_of(request: Sample, of: Mapping[str, str] | None = None) -> Key:
-    """Return the key of a request; `seed` and `max_tokens` are no part of it. `of` maps model names to recorded ones."""
+    """Return the key of a request, without `seed` and `max_tokens`. `of` maps model names to recorded ones."""
     settings = (request.temperature, request.top_p, request.min_p, request.stop)
     return ((of or {}).get(request.model, request.model), request.prefix.digest, settings)
 
 
 class Pool:
-    """Serves `Sample` from a `Recording`; costs are booked under the model that is asked, which `of` maps to the recorded.
+    """Serves `Sample` from a `Recording`.
 
     A run's k-th request for a key gets the k-th sample in an order that `seed` decides, so runs see equal draws and no
     run sees one twice; the greedy sample (temperature 0) is always the same. Costs are those of the recording: the
@@ -165,13 +165,16 @@ class Pool:
             return Settled(ticket, None, Cost(), Failure("a recorded sample must be cut short; give the pool `decode`"))
         text = self.decode(tokens) if cut and self.decode is not None else sample.text
         draft = Draft(
-            text, "length" if cut else sample.finish, request.prefix.extend(text, tokens=tokens, vocabulary=sample.vocabulary),
-            tokens, None if cut else sample.stop, sample.logprobs[: len(tokens)] if sample.logprobs else None,
+            text, "length" if cut else sample.finish,
+            request.prefix.extend(text, tokens=tokens, vocabulary=sample.vocabulary), tokens,
+            None if cut else sample.stop, sample.logprobs[: len(tokens)] if sample.logprobs else None,
         )  # fmt: skip
         whole = self.recording.prompts[key_of(request, self.of)[:2]]
         new = units["prompt"]
         attended = _attended(whole - new, new + len(tokens))
-        return Settled(ticket, draft, Cost.of(request.model, calls=1, prompt=new, output=len(tokens), attended=attended))
+        return Settled(
+            ticket, draft, Cost.of(request.model, calls=1, prompt=new, output=len(tokens), attended=attended)
+        )
 
     def _order(self, key: Key, count: int) -> list[int]:
         if key not in self._orders:
