@@ -38,11 +38,11 @@ class Marking:
     teacher: share of the documents that are fresh solutions of the careless teacher (checked labels only).
     """
 
-    problems: int = 8192
+    problems: int = 2048
     samples: int = 4
     temperature: float = 1.0
     rollouts: int = 0
-    teacher: float = 0.5
+    teacher: float = 0.6
     noise: Noise = CARELESS
     steps: int = 2400
     tokens: int = 6144
