@@ -72,7 +72,9 @@ class Threaded:
 
 class TestDrivers:
     def test_run_returns_when_it_is_done(self) -> None:
-        ended = Runtime({MODEL: Scripted()}).run(several(3), budget="9 calls", name="mine", header={"method": "several"})
+        ended = Runtime({MODEL: Scripted()}).run(
+            several(3), budget="9 calls", name="mine", header={"method": "several"}
+        )
         assert (ended.state, ended.stopped, ended.done, ended.name) == (3, "finished", True, "mine")
         assert ended.trace.header["budget"] == "9 calls" and ended.trace.header["method"] == "several"
         assert repr(ended) == "Run('mine', finished, 3 tokens of 9 calls)"
@@ -597,6 +599,7 @@ class TestStart:
         full = runtime.run(several(1), trace="full", sink=events.append)
         assert events == full.trace.events
         for level, request, reply in (("costs", False, False), ("requests", True, False), ("full", True, True)):
+
             async def search() -> Any:
                 return await job(1, reply="r")
 
