@@ -47,7 +47,7 @@ class Dispatcher:
             run, alone = turn
             self.queues.had_turn(run, more=self._turn(run, starved, alone=alone))
         for account in starved:
-            self.queues.list(account)
+            self.queues.list(account, idle=False)
 
     def _turn(self, run: Run, starved: list[Account], *, alone: bool) -> bool:
         """Serve one request of the run (all, if it is alone); return whether it may have more."""
@@ -105,7 +105,7 @@ class Dispatcher:
                 ticket.held.add(prefix.digest)  # type: ignore[attr-defined]
         port.flying += 1
         port.room -= 1
-        run.turn += 1.0 / run.weight
+        self.queues.served(run)
         if ticket.depth > run.depth:
             run.depth = ticket.depth
         try:

@@ -77,7 +77,7 @@ class JsonlSink:
 
     def _request(self, request: Request[Any]) -> dict[str, Any]:
         if isinstance(request, Recorded):
-            return {"kind": request.kind, **self._json(request.facts)}
+            return {"kind": request.kind, **{name: self._json(value) for name, value in request.facts.items()}}
         given = {f.name: getattr(request, f.name) for f in fields(request)}  # type: ignore[arg-type]
         return {"kind": type(request).__name__, **{name: self._json(value) for name, value in given.items()}}
 

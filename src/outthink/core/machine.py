@@ -41,6 +41,7 @@ class Machine:
         if group is not None and group.ungranted:
             group.ungranted = False
             self._draw(group)
+            self._settled(group)
 
     # -- resuming
 
@@ -85,17 +86,31 @@ class Machine:
     def _start(self, task: Task, work: Any, each: Any, mode: str, parked: bool = False) -> None:
         try:
             group: Group[Any] = Group(task, work, each, mode)
-            if parked and each is None:
-                raise InvalidInput("start(parked=True) keeps sub-budgets in reserve: say with each=... how much")
-        except (TypeError, InvalidInput) as error:
+        except TypeError as error:
             self.ready.append((task, None, error))
+            return
+        if parked and each is None:
+            self.endings.drop(group)
+            wrong = InvalidInput("start(parked=True) keeps sub-budgets in reserve: say with each=... how much")
+            self.ready.append((task, None, wrong))
             return
         group.parked = parked
         if task.groups is None:
             task.groups = {}
         task.groups[group] = None
-        self._draw(group)
-        self.ready.append((task, group, None))
+        if parked:  # the caller goes on when every sub-budget is set aside or refused, so that `left` is right
+            group.caller = task
+            self._draw(group)
+            self._settled(group)
+        else:
+            self._draw(group)
+            self.ready.append((task, group, None))
+
+    def _settled(self, group: Group[Any]) -> None:
+        caller = group.caller
+        if caller is not None and not group.ungranted and (group.source is None or len(group.live) >= self.window):
+            group.caller = None
+            self.ready.append((caller, group, None))
 
     def _draw(self, group: Group[Any]) -> None:
         """Begin more pieces, as many as the window allows; one at a time while they wait for their sub-budgets."""
@@ -242,6 +257,7 @@ class Machine:
             self.endings.drop(group)
         self._draw(group)
         self._wake(group)
+        self._settled(group)
 
     def _wake(self, group: Group[Any]) -> None:
         if not group.live and group.source is None and group.task.groups is not None:

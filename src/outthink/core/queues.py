@@ -40,14 +40,15 @@ class Queues:
         if account.blocked is None and not account.listed:
             self.list(account)
 
-    def list(self, account: Account) -> None:
-        """Have the head of the account's queue looked at."""
+    def list(self, account: Account, *, idle: bool = True) -> None:
+        """Have the head of the account's queue looked at. `idle`: its run had nothing to do (it did not lack room)."""
         run: Run = account.run
         account.listed = True
         run.listed.append(account)
         if not run.enlisted:
             run.enlisted = True
-            run.turn = max(run.turn, self._floor)
+            if idle:
+                run.turn = max(run.turn, self._floor)
             heappush(self._runs, (run.turn, run.order, run))
 
     def unblock(self, accounts: Iterable[Account]) -> None:
@@ -68,9 +69,12 @@ class Queues:
         """Return the run whose turn it is, and whether it is the only one; None if no run has a listed account."""
         if not self._runs:
             return None
-        run = self._runs[0][2]
+        return self._runs[0][2], len(self._runs) == 1
+
+    def served(self, run: Run) -> None:
+        """Count one request of the run: heavier runs count less."""
         self._floor = run.turn
-        return run, len(self._runs) == 1
+        run.turn += 1.0 / run.weight
 
     def had_turn(self, run: Run, *, more: bool) -> None:
         """Put the run that `next_run` returned back in its place, or take it off if it has nothing more."""

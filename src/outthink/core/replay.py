@@ -49,7 +49,7 @@ class Replay:
                 self._again[event.path, event.facts["attempt"]] = event.tick
         self._clipped: dict[str, Cost] = {e.path: e.facts["bound"] for e in trace.decisions("clip")}
         self._live: dict[str, Any] = {}
-        self._at = 0
+        self._at, self._put_off = 0, -1
 
     def bound(self, ticket: Any, request: Request[Any]) -> Cost:
         path = ticket.path
@@ -77,6 +77,10 @@ class Replay:
         """Return why the recorded run was stopped from outside at this point, None if it was not."""
         event = self._next()
         if isinstance(event, Decision) and event.path == self._root:
+            later = (e for e in self._events[self._at :] if isinstance(e, Served))
+            if self._put_off != self._at and any(e.path not in self._live for e in later):
+                self._put_off = self._at  # what was in flight then has not been asked for yet: one more turn
+                return None
             self._at += 1
             return "deadline" if event.kind == "deadline" else "cancelled"
         return None
@@ -99,7 +103,7 @@ class Replay:
             if ticket is None:
                 raise ReplayMismatch(f"the recorded run had {event.path} in flight at tick {event.tick}, this one not")
             failure = None
-            if event.status == "failed":
+            if event.message:
                 due = self._again.get((event.path, event.attempt + 1), event.tick)
                 failure = Failure(event.message, retry=event.retry, after=due - event.tick)
             items.append(Settled(ticket, event.reply, event.cost, failure, event.exact))

@@ -45,8 +45,8 @@ class Group(Generic[R]):
     """Pieces of work started together. `outcomes` holds those that ended, in order of completion."""
 
     __slots__ = (
-        "depth", "drawn", "each", "grants", "live", "mode", "outcomes", "parked", "source", "task", "ungranted",
-        "waiters", "work",
+        "caller", "depth", "drawn", "each", "grants", "live", "mode", "outcomes", "parked", "source", "task",
+        "ungranted", "waiters", "work",
     )  # fmt: skip
 
     def __init__(self, task: Task, work: Iterable[Any], each: Any, mode: str) -> None:
@@ -57,6 +57,7 @@ class Group(Generic[R]):
         self.outcomes: list[Outcome[R]] = []
         self.live: dict[Ticket | Task, None] = {}  # a dict, because it keeps the order in which they were started
         self.drawn = 0
+        self.caller: Task | None = None  # who waits for the sub-budgets of a parked group
         self.parked = False  # its pieces have their sub-budgets, and wait for `resume`
         self.ungranted = False
         self.waiters: list[tuple[Task, int | None]] = []
