@@ -72,9 +72,7 @@ def over_subsets(
     return math.fsum(success(sorted(rng.sample(range(n), k))) for _ in range(subsets)) / subsets
 
 
-def majority_at_k(
-    answers: Sequence[str | None], reference: str, k: int, *, subsets: int = 100, seed: int = 0
-) -> float:
+def majority_at_k(answers: Sequence[str | None], reference: str, k: int, *, subsets: int = 100, seed: int = 0) -> float:
     """Return how often the commonest answer of `k` of these is `reference`; a tie of m answers counts 1/m if it is one.
 
     None abstains; a subset of abstentions is wrong.

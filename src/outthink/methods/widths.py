@@ -92,6 +92,8 @@ def balanced(scores: Sequence[float], width: int, *, temperature: float, exact: 
     Source: Wu et al. 2025, section 3.2 and its code.
     """
     _whole(width)
+    if not scores:
+        return []
     shares = softmax(scores, temperature=temperature)
     if not exact:
         return [round(width * share) for share in shares]

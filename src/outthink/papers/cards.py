@@ -57,5 +57,6 @@ def page(name: str, card: Card, *, status: str, file: str) -> str:
     """Return the documentation page of a paper, in Markdown."""
     lines = [f"# {card.title}", "", f"`{name}` · `{file}` · claim: **{status}**", ""]
     for heading in HEADINGS:
-        lines += [f"## {heading}", "", card.parts[heading], ""]
+        text = card.parts[heading]
+        lines += [f"## {heading}", "", text[:1].upper() + text[1:], ""]
     return "\n".join([*lines, "*Generated from the card in the source by `python -m outthink.papers`.*", ""])

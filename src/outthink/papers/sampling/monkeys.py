@@ -1,24 +1,27 @@
 """Large Language Monkeys: repeated sampling, its coverage, and what is lost in choosing.
 
-Paper: Brown, Juravsky, Ehrlich, Clark, Le, Ré, Mirhoseini 2024, "Large Language Monkeys: Scaling Inference Compute with
-  Repeated Sampling", arXiv:2407.21787.
-Idea: draw many independent samples. The share of problems that any of them solves (coverage) grows as exp(a * k**b), over
-  orders of magnitude; what a rule without an oracle picks from them (a vote, a reward model) stops growing long before.
+Paper: Brown, Juravsky, Ehrlich, Clark, Le, Ré, Mirhoseini 2024, "Large Language Monkeys: Scaling Inference Compute
+  with Repeated Sampling", arXiv:2407.21787.
+Idea: draw many independent samples. The share of problems that any of them solves (coverage) grows as exp(a * k**b),
+  over orders of magnitude; what a rule without an oracle picks from them (a vote, a reward model) stops growing long
+  before.
 Entry: solver and analysis; `outthink solve "PROMPT" --method monkeys`, and `study(pools)` for the curves and the fit.
-Recipe: Text (whole completions) x ProcessReward where the choice needs one x sample(n, choose). The paper draws N = 10,000
-  at temperature 0.6 and top_p 0.95, and chooses by majority, by the best reward, or by a vote weighted with it.
-  `study`: k is its k, coverage its c, a and b those of log c = a * k**b, gap = coverage minus success of the choice.
+Recipe: Text (whole completions) x ProcessReward where the choice needs one x sample(n, choose). The paper draws N =
+  10,000 at temperature 0.6 and top_p 0.95, and chooses by majority, by the best reward, or by a vote weighted with
+  it. `study`: k is its k, coverage its c, a and b those of log c = a * k**b, gap = coverage minus success of the
+  choice.
 Spends: one prompt and n answers; where the choice needs rewards, the reward model reads every answer once. The paper
   leaves the verifier uncounted; here it is not.
 Stops: when n answers came, or with n=None when the budget pays for no other. Ties: by a seeded hash of the answer.
   Without any answer: greedy, which was set aside (with n=None: which came first, and takes part).
 Needs: sample
-Differs: best-of-k is exact, with ties in expectation, where the paper averages 100 random subsets; majorities are averaged
-  over subsets, as there, but a tie counts its share where the published evaluations take the first. The fit is joined by
-  a Beta law of the success rates, which extrapolates from a model of the problems. An answer that cannot be parsed is wrong
-  for coverage and does not vote.
-Claim: coverage on held-out word problems follows exp(a * k**b) with residual below 0.03; from 16 to 64 samples coverage
-  gains more than majority does; the small model with more samples covers more than the large one at equal FLOPs.
+Differs: best-of-k is exact, with ties in expectation, where the paper averages 100 random subsets; majorities are
+  averaged over subsets, as there, but a tie counts its share where the published evaluations take the first. The fit
+  is joined by a Beta law of the success rates, which extrapolates from a model of the problems. An answer that cannot
+  be parsed is wrong for coverage and does not vote.
+Claim: coverage on held-out word problems follows exp(a * k**b) with residual below 0.03; from 16 to 64 samples
+  coverage gains more than majority does; the small model with more samples covers more than the large one at equal
+  FLOPs.
 Use it when: an exact verifier exists (tests, proofs, checkers), or to learn how much a better choice could gain.
 Not when: there is only a vote to choose by: past some dozens of samples it gains nothing.
 """
@@ -56,7 +59,7 @@ def solver(models: Models, *, n: int | None = None, choose: str = "majority") ->
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The samples of one problem: their answers (None: unparsable), the reference, and their scores if there are any."""
+    """The samples of one problem: their answers (None: unparsable), the reference, and their scores, if any."""
 
     answers: Sequence[str | None]
     reference: str
