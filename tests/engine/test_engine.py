@@ -288,11 +288,12 @@ def test_max_tokens_none_means_what_the_context_holds(finish):
 
 
 def test_generate_returns_n_texts_of_each_prompt_whatever_else_runs(engine, finish):
-    engine.submit("mine", sample(max_tokens=40))
+    engine.submit("other", sample(max_tokens=3))
     texts = engine.generate(["the cat", "the dog"], n=3, max_tokens=5, seed=2)
     assert [len(row) for row in texts] == [3, 3] and len(set(texts[0])) > 1
     assert texts == Engine(*tiny_llama(), rows=3).generate(["the cat", "the dog"], n=3, max_tokens=5, seed=2)
     assert engine.generate([]) == []
+    assert [done.key for done in engine.step()] == ["other"]
 
 
 @pytest.mark.parametrize(("request_", "message"), [

@@ -84,6 +84,7 @@ class Engine:
         self._samples: dict[Hashable, Job] = {}
         self._scores: dict[Hashable, Job] = {}
         self._cancelled: list[Hashable] = []
+        self._aside: list[Finished] = []
 
     @classmethod
     def load(cls, folder: str | Path, **options: object) -> Engine:
@@ -126,7 +127,8 @@ class Engine:
     def step(self) -> list[Finished]:
         """Work for one step; return what has finished, in no promised order. Without requests, returns at once."""
         self.store.tick()
-        finished = self._drop_cancelled()
+        finished, self._aside = self._aside, []
+        finished += self._drop_cancelled()
         if self._samples and self._decoder.free:
             waiting = list(islice(self._samples.values(), self._decoder.free))
             self._filler.fill(waiting)
@@ -137,20 +139,26 @@ class Engine:
 
     def generate(self, prompts: Sequence[str], *, n: int = 1, max_tokens: int = 128, temperature: float = 1.0,
                  seed: int = 0, stop: Sequence[str] = ()) -> list[list[str]]:
-        """Return `n` continuations of each prompt; what else the engine has in flight goes on and is not returned.
+        """Return `n` continuations of each prompt.
 
-        Draw j of prompt i has the seed fold(seed, i, j).  Of no prompts returns [].
+        Draw j of prompt i has the seed fold(seed, i, j).  Of no prompts returns [].  Other requests go on meanwhile;
+        those that finish come from the next `step`.
         """
         mine: dict[Hashable, str] = {}
+        asked = {("generate", i, j) for i in range(len(prompts)) for j in range(n)}
         for i, prompt in enumerate(prompts):
             prefix = Prefix(prompt)
             for j in range(n):
                 self.submit(("generate", i, j), Sample(
                     prefix, "", fold(seed, i, j), max_tokens, temperature=temperature, stop=tuple(stop)))
+        others: list[Finished] = []
         while len(mine) < n * len(prompts):
             for done in self.step():
-                if isinstance(done.reply, Draft):
+                if isinstance(done.reply, Draft) and done.key in asked:
                     mine[done.key] = done.reply.text
+                else:
+                    others.append(done)
+        self._aside += others
         return [[mine["generate", i, j] for j in range(n)] for i in range(len(prompts))]
 
     def _drop_cancelled(self) -> list[Finished]:
