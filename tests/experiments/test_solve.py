@@ -145,6 +145,23 @@ def test_a_model_that_only_fails_is_an_error_with_its_message(method):
             ot.solve("x", model=setting, method=method, budget="100")
 
 
+def test_ctrl_c_gives_the_best_so_far():
+    import os
+    import signal
+
+    seen = []
+
+    def interrupt(event):
+        seen.append(event)
+        if len(seen) == 40:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = ot.solve(PROMPT, model=TOY, method="majority", budget="20k", watch=interrupt)
+    assert result.stopped == "cancelled" and result.answer is not None
+    assert result.cost.tokens < 20_000
+    assert result.run.cost == result.run.trace.cost
+
+
 def test_results_show_themselves():
     result = ot.solve(PROMPT, model=TOY, budget="2k", method="rebase")
     page = result._repr_html_()

@@ -70,7 +70,7 @@ def _print(result: Any, out: Path | None) -> None:
     discarded = result.discarded
     cost = result.cost
     thrown = f", {discarded:,} of them thrown away" if discarded else ""
-    line = (f"{result.stopped}: {cost.tokens:,} tokens of {result.budget} ({cost.total('calls')} calls, "
+    line = (f"{result.stopped}: {cost.tokens:,} tokens, budget {result.budget} ({cost.total('calls')} calls, "
             f"{cost.total('prompt'):,} prompt and {cost.total('output'):,} output tokens{thrown}), "
             f"{result.seconds:.2f} s, {result.method}, {result.model}")  # fmt: skip
     if result.answer is None:

@@ -14,7 +14,7 @@ from outthink.core.verdict import Problem
 from outthink.experiments.setting import Setting
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Quote:
     """A ticket that is only ever priced."""
 

@@ -13,6 +13,7 @@ from outthink.core.errors import BackendError, InvalidInput
 from outthink.core.run import Run, Watcher
 from outthink.core.runtime import Runtime
 from outthink.core.verdict import Problem
+from outthink.experiments.interrupt import gently
 from outthink.experiments.price import shortfall
 from outthink.experiments.result import Result
 from outthink.experiments.setting import DEFAULT_MODEL, Recipe, Setting, open_setting
@@ -54,11 +55,11 @@ def solve(
         )
         runtime = job.setting.runtime()
         run = job.start(runtime, watch)
-        try:
-            runtime.drive(run)
-        except KeyboardInterrupt:
-            run.cancel()
-            runtime.drive(run)
+        with gently(lambda: runtime.post(_nothing)) as asked:
+            while not run.done:
+                if asked:
+                    run.cancel()
+                runtime.step()
         return job.result(run)
 
 
@@ -122,6 +123,10 @@ class _Job:
         text = self.solver.text(run.state) if run.state is not None else None
         return Result(self.problem.prompt, run.answer, text, run.value, str(run.stopped), run.cost, run.seconds,
                       self.seed, self.solver.name, self.setting.model, self.budget, run)  # fmt: skip
+
+
+def _nothing() -> None:
+    """What is posted to a sleeping runtime so that it wakes up."""
 
 
 def failure(run: Run) -> str | None:

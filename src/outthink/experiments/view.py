@@ -31,7 +31,7 @@ def view(events: Sequence[Served], *, answer: str | None, text: str | None, stop
     bars = waterfall(events, policy=policy, text=text)
     total = sum(bar.tokens for bar in bars)
     head = (f"<p><b>{escape(answer if answer is not None else 'no answer')}</b> &nbsp; {escape(str(stopped))}, "
-            f"{total:,} tokens of {escape(budget)}, {escape(policy)}</p>")  # fmt: skip
+            f"{total:,} tokens, budget {escape(budget)}, {escape(policy)}</p>")  # fmt: skip
     body = f"<pre>{escape(text)}</pre>" if text else ""
     trees = "".join(_tree(root, 0) for root in search_tree(events, text=text))
     return (f'<div style="font:14px/1.45 system-ui,sans-serif">{head}{body}{_bars(bars, total)}'
