@@ -1,7 +1,6 @@
 """The main job: a small model answers held-out word problems better and better as it is given more compute.
 
-    outthink demo                             the same as
-    python -m outthink.experiments.demo
+    outthink demo -o outputs/demo
 
 Greedy, majority, best-of-N and adaptive consistency replay one recorded pool of samples per problem (each run is
 charged what its samples took when they were recorded); beam, REBASE and particle filtering sample as they go.
@@ -10,7 +9,6 @@ charged what its samples took when they were recorded); beam, REBASE and particl
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,14 +103,3 @@ async def _draw(problem: Problem, models: Models, seed: int) -> list[Draft | Non
         except OutOfBudget:
             break
     return drafts
-
-
-def main() -> Any:
-    """Run the demo with its defaults and print the table."""
-    from outthink.cli import main as run
-
-    return run(["demo", *sys.argv[1:]])
-
-
-if __name__ == "__main__":
-    main()
