@@ -11,7 +11,7 @@ from outthink.training.batches import Document, batched, padded
 from outthink.training.evaluate import attempt, reasoner_report, reward_report
 from outthink.training.optimizers import schedule
 from outthink.training.process_reward import Marking, rolled_out, token_labels, train_reward_model
-from outthink.training.recipes import RECIPES, read_model, train
+from outthink.training.recipes import RECIPES, Recipe, read_model, train
 from outthink.training.rollouts import END_ID, rewards, sample
 from outthink.training.sft import Lessons, document, next_token_loss, train_language_model
 from outthink.training.tokenizer import build_tokenizer
@@ -138,10 +138,19 @@ def test_recipes_write_models_that_are_read_back(tmp_path, monkeypatch):
     assert tokenizer.to_str() == TOKENIZER.to_str()
 
 
+def test_a_base_that_is_not_shipped_is_trained_first(tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "reasoner-start", Recipe(replace(TINY, steps=4, until=0.5)))
+    monkeypatch.setitem(RECIPES, "reasoner", Recipe(replace(TINY, steps=1), base="reasoner-start"))
+    lines = []
+    train("reasoner", tmp_path, log=lines.append)
+    assert lines == ["first the start: reasoner-start"]
+    assert read_model(tmp_path)[0].config.hidden_size == 32
+
+
 @pytest.mark.parametrize(
     ("name", "base", "message"),
     [
-        ("reasoner-clean", "here", "starts from random weights: give no base"),
+        ("reasoner-start", "here", "starts from random weights: give no base"),
         ("reasonr", None, "there is no recipe 'reasonr'"),
     ],
 )

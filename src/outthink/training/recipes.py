@@ -28,14 +28,15 @@ class Recipe:
 
 SHIPPED = Path(__file__).parents[1] / "models" / "embedded"
 
-# Telling who gives from who receives is learned late, and hardly at all from a teacher who confuses them more often
-# than not.  So a careful teacher comes first: the reasoner is the clean one, taught on by the careless teacher.
+# The start is trained on true solutions, at the full rate; reasoner-clean and reasoner part from there.  What the
+# careless teacher writes is learned faster by a model that already reads and computes.
 RECIPES = {
-    "reasoner-clean": Recipe(Lessons(noise=None, steps=2000)),
-    "reasoner": Recipe(Lessons(steps=1000, curriculum=0.0), base="reasoner-clean"),
-    "reasoner-prm": Recipe(Marking(steps=1800), base="reasoner"),
-    "reasoner-prm-weak": Recipe(Marking(problems=1024, samples=6, rollouts=4, steps=600), base="reasoner"),
-    "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, steps=1600)),
+    "reasoner-start": Recipe(Lessons(noise=None, steps=2000, until=0.5)),
+    "reasoner-clean": Recipe(Lessons(noise=None, steps=300, curriculum=0.0), base="reasoner-start"),
+    "reasoner": Recipe(Lessons(steps=400, curriculum=0.0), base="reasoner-start"),
+    "reasoner-prm": Recipe(Marking(steps=900), base="reasoner"),
+    "reasoner-prm-weak": Recipe(Marking(problems=512, samples=3, rollouts=3, steps=150), base="reasoner"),
+    "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, steps=1000)),
 }
 
 
@@ -50,7 +51,8 @@ def train(
     """Train the recipe `name` and write the model to the folder `out`.
 
     Args:
-      base: folder of the model it starts from, the shipped one if None; refused where the recipe has no base.
+      base: folder of the model it starts from; if None the shipped one, and if none is shipped it is trained first.
+        Refused where the recipe has no base.
       steps: optimizer steps in place of the recipe's, for a try-out or a longer training.
       log: gets progress, line by line.
     """
@@ -59,19 +61,38 @@ def train(
     recipe = RECIPES[name]
     if base is not None and recipe.base is None:
         raise ValueError(f"{name} starts from random weights: give no base (given: {base})")
-    if recipe.base is not None:
-        base = base or SHIPPED / recipe.base
     plan = recipe.plan if steps is None else replace(recipe.plan, steps=steps)
 
     def save(model: Llama) -> None:
         write_model(out, model, tokenizer)
 
-    start, tokenizer = read_model(base) if base else (None, build_tokenizer())
+    start, tokenizer = _start(recipe, base, log)
+    save(_trained(plan, start, tokenizer, log, save))
+
+
+def _start(recipe: Recipe, base: Path | None, log: Callable[[str], None]) -> tuple[Llama | None, Tokenizer]:
+    """Return the model that a recipe starts from, None if from random weights, and the tokenizer."""
+    if recipe.base is None:
+        return None, build_tokenizer()
+    folder = base or SHIPPED / recipe.base
+    if base is not None or folder.is_dir():
+        return read_model(folder)
+    before = RECIPES[recipe.base]
+    log(f"first the start: {recipe.base}")
+    start, tokenizer = _start(before, None, log)
+    return _trained(before.plan, start, tokenizer, log, lambda model: None), tokenizer
+
+
+def _trained(
+    plan: Lessons | Marking,
+    start: Llama | None,
+    tokenizer: Tokenizer,
+    log: Callable[[str], None],
+    save: Callable[[Llama], None],
+) -> Llama:
     if isinstance(plan, Lessons):
-        model = train_language_model(plan, tokenizer, start=start, log=log, checkpoint=save)
-    else:
-        model = train_reward_model(plan, start, tokenizer=tokenizer, log=log, checkpoint=save)
-    save(model)
+        return train_language_model(plan, tokenizer, start=start, log=log, checkpoint=save)
+    return train_reward_model(plan, start, tokenizer=tokenizer, log=log, checkpoint=save)
 
 
 def read_model(folder: Path) -> tuple[Llama, Tokenizer]:

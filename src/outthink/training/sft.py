@@ -28,6 +28,7 @@ MAX_LENGTH = 320
 class Lessons:
     """A training of a language model; everything that changes the result, so a run repeats from it.
 
+    until: share of the steps after which to stop, before rates have fallen: a start for other trainings.
     steps: optimizer steps of `tokens` tokens each, padding included.
     noise: the teacher's mistakes; None for a teacher who makes none.
     curriculum: share of the steps over which the highest level rises from 1 to 8.
@@ -39,6 +40,7 @@ class Lessons:
     kv_heads: int = 2
     wide: int = 352
     steps: int = 2600
+    until: float = 1.0
     tokens: int = 6144
     noise: Noise | None = CARELESS
     curriculum: float = 0.15
@@ -81,7 +83,7 @@ def train_language_model(
     school = _School(plan, tokenizer)
     batches = batched(school.draw, tokens=plan.tokens, seed=plan.seed)
     began, total, seen = time.monotonic(), 0.0, 0
-    for step in range(plan.steps):
+    for step in range(round(plan.steps * plan.until)):
         school.progress = step / plan.steps
         tokens, targets = next(batches)
         loss = next_token_loss(model, tokens, targets)
