@@ -97,7 +97,7 @@ async def sequential(n: int) -> int:
 
 
 async def tree(depth: int, nested: bool) -> int:
-    """One request at every level; nested: every level has its own sub-budget inside the one above. Returns the levels."""
+    """Ask at every level and return their number; nested: every level has its own sub-budget inside the one above."""
     await ask(depth)
     if depth <= 1:
         return 1
@@ -194,7 +194,11 @@ def main() -> None:
         ("0 limits", 0, None), ("1 limit", 1, None), ("3 limits", 3, None), ("3 + trace", 3, "full"),
     ]  # fmt: skip
     table: dict[str, dict[str, float]] = {}
-    print(f"{'us per request':44}" + "".join(f"{name:>12}" for name, _, _ in columns) + f"{'B, no trace':>13}{'B, trace':>10}")
+    print(
+        f"{'us per request':44}"
+        + "".join(f"{name:>12}" for name, _, _ in columns)
+        + f"{'B, no trace':>13}{'B, trace':>10}"
+    )
     for name, n, start in workloads:
         row: dict[str, float] = {}
         for column, limits, trace in columns:
@@ -223,12 +227,14 @@ def main() -> None:
     print()
     for goal, (value, limit) in goals.items():
         print(f"{goal:52}{value:9.2f}   goal {limit:>5}   {'met' if value <= limit else 'MISSED'}")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
     result = {
         "commit": commit.stdout.strip(), "python": platform.python_version(), "machine": platform.platform(),
         "processor": platform.processor() or platform.machine(), "seed": SEED, "repeats": repeats, "quick": given.quick,
         "gc_threshold": gc.get_threshold(), "us_per_request": table, "bytes_per_waiting_request": per_waiting,
-        "goals": {goal: {"value": value, "goal": limit, "met": value <= limit} for goal, (value, limit) in goals.items()},
+        "goals": {goal: {"value": v, "goal": limit, "met": v <= limit} for goal, (v, limit) in goals.items()},
     }  # fmt: skip
     output = Path(given.output)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from outthink.core.budget import Budget, Limit
 from outthink.core.refs import Prefix
 from outthink.models.toy import toy_answer, toy_backend
 from outthink.testing import conformance

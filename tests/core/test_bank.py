@@ -17,7 +17,7 @@ def test_a_lease_is_taken_whole_or_not_at_all() -> None:
     bank = MemoryBank({"team": TEAM})
     lease = bank.lease("team", "one", Budget.parse("60 tokens, 2 calls, 5 images"))
     assert lease.amounts == {"tokens": 60, "calls": 2} and bank.left("team") == {"tokens": 40, "calls": 8}
-    with pytest.raises(OutOfBudget, match="a lease of 60 tokens.*40 left in 'team'"):
+    with pytest.raises(OutOfBudget, match=r"a lease of 60 tokens.*40 left in 'team'"):
         bank.lease("team", "two", Budget.parse("60 tokens, 2 calls"))
     assert bank.left("team") == {"tokens": 40, "calls": 8}
 

@@ -1,4 +1,4 @@
-"""The cases on which earlier designs broke: starvation, nested keep, shared accounts, big requests, orphans, circles."""
+"""Where earlier designs broke: starvation, nested keep, shared accounts, big requests, orphans, circles."""
 
 from __future__ import annotations
 

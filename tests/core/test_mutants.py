@@ -15,32 +15,31 @@ import pytest
 
 import outthink
 
+FULL = "if gauge.spent + gauge.held + amount > gauge.cap:"
+HEAD = "        if account.queue and account.queue[0] is item:\n            self.unblock((account,))\n"
+GIVE_BACK = "        self.queues.unblock(parent.release(account.set_aside, spent))"
+NOTHING = "        pass\n"
 MUTANTS: dict[str, tuple[str, str, str]] = {
-    "one unit over budget": (
-        "account.py", "if gauge.spent + gauge.held + amount > gauge.cap:", "if gauge.spent + gauge.held + amount > gauge.cap + 1:",
-    ),
-    "what is in flight is not counted": (
-        "account.py", "if gauge.spent + gauge.held + amount > gauge.cap:", "if gauge.spent + amount > gauge.cap:",
-    ),
-    "reservations are not given back": ("account.py", "            gauge.held -= before\n", "            gauge.held -= after\n"),
-    "a settlement wakes nobody": ("account.py", "                freed += gauge.waiters\n", "                pass\n"),
-    "sub-budgets are not set aside": ("dispatch.py", "        account.reserve(aside)\n", "        pass\n"),
+    "one unit over budget": ("account.py", FULL, FULL.replace("cap:", "cap + 1:")),
+    "what is in flight is not counted": ("account.py", FULL, FULL.replace(" + gauge.held", "")),
+    "reservations are not given back": ("account.py", "gauge.held -= before\n", "gauge.held -= after\n"),
+    "a settlement wakes nobody": ("account.py", "        freed += gauge.waiters\n", NOTHING),
+    "sub-budgets are not set aside": ("dispatch.py", "        account.reserve(aside)\n", NOTHING),
     "a sub-budget costs its parent nothing": (
-        "settle.py", "        self.queues.unblock(parent.release(account.set_aside, spent))",
-        "        self.queues.unblock(parent.release(account.set_aside, tuple(0 for _ in spent)))",
+        "settle.py", GIVE_BACK, GIVE_BACK.replace("spent)", "tuple(0 for _ in spent))"),
     ),
     "refused while something is in flight": (
         "dispatch.py", "return self._wait(ticket, account, full, amounts)",
         "return self._refuse(ticket, account, full.short(amounts[account.gauges.index(full)]))",
     ),
-    "the head of a queue is not woken when it is cancelled": (
-        "queues.py", "        if account.queue and account.queue[0] is item:\n            self.unblock((account,))\n", "        pass\n",
-    ),
-    "children outlive their parent": ("machine.py", "                self.endings.orphans(node)\n", "                pass\n"),
+    "the head of a queue is not woken when it is cancelled": ("queues.py", HEAD, NOTHING),
+    "children outlive their parent": ("machine.py", "        self.endings.orphans(node)\n", NOTHING),
     "a run is done before its cancelled work": ("loop.py", "if not run.zombies and not run.done:", "if not run.done:"),
-    "idle accounts are not looked at again": ("settle.py", "                    self.queues.suspects[waiting] = None\n", "                    pass\n"),
+    "idle accounts are not looked at again": (
+        "settle.py", "            self.queues.suspects[waiting] = None\n", "            pass\n",
+    ),
     "costs of cancelled work are lost": (
-        "settle.py", "        run.tally.add(cost)\n", "        run.tally.add(cost if ticket.state != ZOMBIE else Cost())\n",
+        "settle.py", "run.tally.add(cost)\n", "run.tally.add(cost if ticket.state != ZOMBIE else Cost())\n",
     ),
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from outthink.core.refs import Prefix, Ref
 from outthink.core.request import Act, Sample, Score
 from outthink.core.runtime import Runtime
 from outthink.core.trace import Decision, Served
-from outthink.core.verbs import first, gather, keep, wait, within, start
+from outthink.core.verbs import first, gather, keep, start, wait, within
 from outthink.models.toy import CARD, toy_backend
 from outthink.testing.faulty import Faults, Faulty
 from outthink.testing.scripted import MODEL, Scripted, job
@@ -573,7 +573,7 @@ class TestStart:
         ended = runtime.run(search(), budget="$0.0001, 1e12 flops")
         assert ended.cost.total("output") == 68
         for budget in ("$1", "1e9 flops"):
-            with pytest.raises(InvalidInput, match="card|Card"):
+            with pytest.raises(InvalidInput, match=r"card|Card"):
                 runtime.run(several(1), budget=budget)
 
     def test_an_answer_that_is_none_is_no_answer(self) -> None:

@@ -352,8 +352,8 @@ class TestKeep:
     def test_the_order_is_complete_scored_value_first(self) -> None:
         async def search() -> Any:
             kept = [
-                (("partial", 0.9), {"complete": False}), (("partial too", 0.9), {"complete": False}), (("draft", None), {}),
-                (("second draft", None), {}), (("scored", 0.2), {}), (("better", 0.7), {}), (("equal", 0.7), {}),
+                (("partial", 0.9), {"complete": False}), (("partial too", 0.9), {"complete": False}),
+                (("draft", None), {}), (("second draft", None), {}), (("scored", 0.2), {}), (("better", 0.7), {}), (("equal", 0.7), {}),
                 (("worse", 0.1), {}), (("unscored", None), {}), (("partial best", 1.0), {"complete": False}),
             ]  # fmt: skip
             for args, options in kept:

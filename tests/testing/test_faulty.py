@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from outthink.core.budget import Budget
 from outthink.core.errors import BackendError, InvalidInput
 from outthink.core.refs import Prefix
 from outthink.core.request import Sample, Score
 from outthink.core.runtime import Runtime
 from outthink.core.verbs import first, gather, within
-from outthink.core.budget import Budget
 from outthink.models.toy import toy_backend
 from outthink.testing.faulty import FATES, Faults, Faulty
 from outthink.testing.scripted import MODEL, Scripted, job

@@ -16,7 +16,7 @@ from outthink.core.cost import Cost
 from outthink.core.refs import Prefix
 from outthink.core.request import Sample
 from outthink.core.seeds import fold
-from outthink.core.verbs import fitting, first, gather, keep
+from outthink.core.verbs import first, fitting, gather, keep
 from outthink.core.verdict import Verdict
 from outthink.models.toy import Toy, toy_answer, toy_backend
 from outthink.testing import conformance

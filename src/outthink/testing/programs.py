@@ -112,7 +112,7 @@ class Player:
 
 
 def program(rng: random.Random, *, depth: int = 3, meets: bool = False, faults: bool = True) -> Node:
-    """Return a random program at most `depth` coroutines deep; `meets`: with waits across the tree, circular ones too."""
+    """Return a random program at most `depth` coroutines deep; `meets`: with waits across the tree, some circular."""
     steps: list[tuple[str, tuple[Any, ...], Any]] = []
     for _ in range(rng.randint(1, 4)):
         roll = rng.random()

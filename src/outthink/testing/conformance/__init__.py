@@ -1,7 +1,7 @@
 """The laws as tests, for authors of methods, spaces, verifiers and backends. Three lines:
 
     from outthink.testing import conformance
-    case = conformance.MethodCase(lambda seed: my_method(space, verifier, n=4, seed=seed), my_backends, answer=space.answer)
+    case = conformance.MethodCase(lambda seed: mine(space, verifier, n=4, seed=seed), backends, answer=space.answer)
     test_my_method = conformance.laws(case)
 
 `laws(case)` is a pytest test, one for each law; `LAWS[MethodCase]` and so on are the laws themselves (functions of a

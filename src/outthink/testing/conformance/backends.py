@@ -238,10 +238,10 @@ def the_unsupported_is_refused_unpaid(case: BackendCase) -> None:
 
 def assert_refused(desk: Desk, request: Any) -> None:
     try:
-        desk.offer(request)
+        desk.backend.bound(Slip(request, "desk/refused", desk.held), request)
     except (Unsupported, InvalidInput):
         return
-    raise AssertionError(f"{request!r} was taken; capabilities: {sorted(desk.backend.capabilities)}")
+    raise AssertionError(f"{request!r} was priced; capabilities: {sorted(desk.backend.capabilities)}")
 
 
 def rewards_are_probabilities(case: BackendCase) -> None:

@@ -228,7 +228,7 @@ def no_new_coroutines() -> Iterator[None]:
 
 
 def a_bad_backend_is_survived(case: MethodCase) -> None:
-    """Law 2 with refusals, timeouts, empty and short replies, missing usage and late cancels: exact, and over at last."""
+    """Law 2 with refusals, timeouts, empty and short replies, missing usage, late cancels: exact, and over at last."""
     plans = (
         Faults(busy=0.3), Faults(refuse=0.2, late=2), Faults(timeout=0.2, silent=0.2),
         Faults(empty=0.3, short=0.3, shuffle=True, late=1), Faults(refuse=1.0), Faults(empty=1.0),

@@ -19,8 +19,8 @@ class MethodCase:
     """A method (with all its parts filled in) under test.
 
     make: seed -> a fresh coroutine. backends: builds fresh ones by model name; stepped, so that moments can be counted.
-    answer: state -> its canonical answer or None, as for `Runtime.start`. cards: needed for budgets in dollars and FLOPs.
-    produced: reply -> the complete answer in it, or None: with it, "an answer that was produced is never lost" is tested.
+    answer: state -> its canonical answer or None, as for `Runtime.start`. cards: for budgets in dollars and FLOPs.
+    produced: reply -> the complete answer in it, or None: with it, "an answer once produced is never lost" is tested.
     floor: a budget with which there must be an answer whatever the seed (that of `finishing`: one greedy answer).
     per_answer, asks: the bound of one complete answer and how many independent ones the method asks for, if it does.
     barriers: whether the order of completion may not matter; False for races and shared memories (the card says so).

@@ -17,8 +17,8 @@ from ...core.verdict import Space
 class SpaceCase:
     """A space under test.
 
-    make: builds one. backends: builds fresh backends by model name. steps: after how many expansions every path from the
-    root must be done. deterministic: whether the same seed gives the same children (backends with `seed`).
+    make: builds one. backends: builds fresh backends by model name. steps: after so many expansions every path from
+    the root must be done. deterministic: whether the same seed gives the same children (backends with `seed`).
     """
 
     make: Callable[[], Space[Any]]

@@ -106,7 +106,7 @@ def states_are_left_alone(case: VerifierCase) -> None:
 
 
 def a_short_budget_is_an_outcome(case: VerifierCase) -> None:
-    """With less than the full price it stays within the budget; it raises OutOfBudget or says which it did not judge."""
+    """With less than the full price it keeps to the budget: it raises OutOfBudget or says which it did not judge."""
     whole = case.judge(case.states).cost.total("calls")
     for cap in range(whole):
         run = case.judge(case.states, budget=Budget((Limit("calls", cap),)))
@@ -134,6 +134,6 @@ def failures_are_no_scores(case: VerifierCase) -> None:
 
 
 VERIFIER_LAWS = (
-    one_verdict_per_state, of_nothing_nothing, values_are_in_range, the_order_of_states_is_kept, same_seed_same_verdicts,
-    states_are_left_alone, a_short_budget_is_an_outcome, judging_keeps_nothing, failures_are_no_scores,
+    one_verdict_per_state, of_nothing_nothing, values_are_in_range, the_order_of_states_is_kept,
+    same_seed_same_verdicts, states_are_left_alone, a_short_budget_is_an_outcome, judging_keeps_nothing, failures_are_no_scores,
 )  # fmt: skip
