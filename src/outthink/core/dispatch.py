@@ -16,6 +16,7 @@ from .clip import clipped
 from .cost import Cost
 from .errors import BackendError, OutOfBudget, OutthinkError, unknown
 from .queues import Port, Queues
+from .refs import hold
 from .request import Sample
 from .run import Run
 from .settle import Finish
@@ -102,7 +103,7 @@ class Dispatcher:
         if port.prefix:
             prefix = getattr(request, "prefix", None)
             if prefix is not None:
-                ticket.held.add(prefix.digest)  # type: ignore[attr-defined]
+                hold(prefix, ticket.held)  # type: ignore[arg-type]
         port.flying += 1
         port.room -= 1
         self.queues.served(run)

@@ -71,6 +71,14 @@ class Prefix:
         return f"Prefix({self.digest.hex()[:8]}, …{self.piece[-24:]!r})"
 
 
+def hold(prefix: Prefix, held: set[bytes]) -> None:
+    """Add `prefix` to `held`, and its ancestors with it: who holds a text holds its beginnings."""
+    for node in prefix.ancestors():
+        if node.digest in held:
+            return
+        held.add(node.digest)
+
+
 def nearest(prefix: Prefix, held: Collection[bytes]) -> Prefix | None:
     """Return the longest ancestor of `prefix` (itself included) whose digest is in `held`, or None."""
     for node in prefix.ancestors():

@@ -12,6 +12,7 @@ from .backend import Settled
 from .cost import Cost
 from .errors import BackendError
 from .queues import Port, Queues
+from .refs import hold
 from .request import Act
 from .run import Run
 from .trace import Served
@@ -67,7 +68,7 @@ class Settler:
             if port.prefix:
                 prefix = getattr(item.reply, "prefix", None)
                 if prefix is not None:
-                    ticket.held.add(prefix.digest)  # type: ignore[attr-defined]
+                    hold(prefix, ticket.held)  # type: ignore[arg-type]
             self.finish(ticket, item.reply, None, cost)
 
     def _record(self, item: Settled, ticket: Ticket, run: Run, status: str, again: bool) -> None:
