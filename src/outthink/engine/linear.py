@@ -19,7 +19,8 @@ class Linear:
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight.contiguous()
-        fast = weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+        there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        fast = there and weight.dtype == torch.float32
         self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight, _TYPICAL) if fast else None
 
     def __call__(self, x: Tensor) -> Tensor:
