@@ -51,8 +51,9 @@ format: $(STAMP)  ## put the formatting right
 coverage: $(STAMP)  ## branch coverage of the contract, which is to be complete
 	$(BIN)/python -m pytest tests/core --cov=outthink.core --cov-branch --cov-report=term-missing --cov-fail-under=100
 
-claims: $(STAMP)  ## what the papers claim, measured (slow)
+claims: $(STAMP)  ## what the papers claim, measured (slow), and the pages that say so
 	$(BIN)/python -m pytest -m "slow and not integration and not gpu" --timeout 1800
+	$(BIN)/python -m outthink.papers
 
 bench: $(STAMP)  ## what the runtime and the engine take
 	@for script in $(filter-out benchmarks/readme_table.py,$(wildcard benchmarks/*.py)); do \
