@@ -1,8 +1,8 @@
 """First Finish Search where short answers are right, where they are not, and on word problems.
 
 Worlds `toy/longer` and `toy/shorter`: half of the samples are right, and the median wrong trace is twice (half) as
-long. 150 problems and 4 seeds each; intervals are paired bootstraps over problems at 95 %. The majority vote has at least
-as many tokens as the race, cancelled traces included.
+long. 150 problems and 4 seeds each; intervals are paired bootstraps over problems at 95 %. The majority vote has at
+least as many tokens as the race, cancelled traces included.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def toy_right(problem, answer):
 def test_first_finish(play, record):
     parts = [shorter_is_right(play), shorter_is_wrong(play), word_problems(play)]
     setting = (
-        "Toy worlds of 150 problems in which the median wrong trace is twice (toy/longer) or half (toy/shorter) as long "
-        "as the right one, and 64 held-out word problems with embedded/reasoner at temperature 0.8; 4 seeds; n = 4. "
+        "Toy worlds of 150 problems in which the median wrong trace is twice (toy/longer) or half (toy/shorter) as "
+        "long as the right one, and 64 held-out word problems with embedded/reasoner at temperature 0.8; 4 seeds. "
         "Intervals are paired bootstraps over problems, 95 %; tokens are all that were generated, cancelled traces "
         "included, plus the prompt. Again with: make claims"
     )

@@ -45,7 +45,8 @@ def law(pools: list[Pool]) -> Part:
     return Part(
         "coverage follows exp(a * k**b) with residual below 0.03", law.residual < 0.03,
         f"a = {law.a:.3f}, b = {law.b:.3f}, largest residual {law.residual:.3f}; "
-        f"coverage {found.coverage[0]:.3f} at 1, {found.coverage[-1]:.3f} at {N}.", {"a": law.a, "b": law.b, "residual": law.residual},
+        f"coverage {found.coverage[0]:.3f} at 1, {found.coverage[-1]:.3f} at {N}.",
+        {"a": law.a, "b": law.b, "residual": law.residual},
     )  # fmt: skip
 
 
@@ -84,5 +85,6 @@ def cheap_and_many(tasks, drawn, draw) -> Part:
     return Part(
         "the small model with more samples covers more than the large one at equal FLOPs", gap.low > 0,
         f"The small model's samples cost {dear / cheap:.1f} times less (measured FLOPs, prompts once): "
-        f"{k} of them against one cover {gap} more.", {"k": float(k), "difference": gap.value, "low": gap.low, "high": gap.high},
+        f"{k} of them against one cover {gap} more.",
+        {"k": float(k), "difference": gap.value, "low": gap.low, "high": gap.high},
     )  # fmt: skip

@@ -40,6 +40,7 @@ def test_even_gives_the_first_nodes_the_rest(width, nodes, expected):
         ([0.1, 0.9], 3, 4, [0, 3]),  # too narrow for one family: the best gets it all
         ([0.1, 0.9], 9, 4, [4, 4]),  # one is left over
         ([0.2, 0.9], 0, 4, [0, 0]),
+        ([0.2, 0.9], 6, 2, [2, 4]),  # more families than nodes: the best begins again
         ([], 4, 2, []),
     ],
 )

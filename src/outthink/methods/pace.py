@@ -35,6 +35,6 @@ class Pace:
         return max((self.length(state) for state in states), default=self.longest)
 
     def typical(self, states: Sequence[Any]) -> float:
-        """Return the mean length of these states, half the longest allowed if there are none."""
+        """Return the mean length of these states, the longest allowed if there are none: what begins shall end."""
         lengths = [self.length(state) for state in states]
-        return sum(lengths) / len(lengths) if lengths else self.longest / 2
+        return sum(lengths) / len(lengths) if lengths else self.longest

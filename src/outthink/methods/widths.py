@@ -30,7 +30,7 @@ def top(scores: Sequence[float], width: int, *, fan: int) -> list[int]:
     Args:
       scores: one per node. Ties go to the earlier node.
       width: N, the children of the whole level; what does not divide by `fan` is left over, but a width below `fan`
-        goes whole to the best node.
+        goes whole to the best node. Where there are fewer than width // fan nodes, it goes round them again.
       fan: M, the children of a kept node.
     """
     _whole(width)
@@ -42,8 +42,8 @@ def top(scores: Sequence[float], width: int, *, fan: int) -> list[int]:
         for i in best[:1]:
             out[i] = width
         return out
-    for i in best[: width // fan]:
-        out[i] = fan
+    for family in range(width // fan if best else 0):
+        out[best[family % len(best)]] += fan
     return out
 
 
@@ -59,6 +59,7 @@ def islands(scores: Sequence[float], island: Sequence[int], width: int, *, fan: 
         if name not in leaders or scores[i] > scores[leaders[name]]:
             leaders[name] = i
     chosen = list(leaders.values())
+    width = min(width, fan * len(chosen))  # an island never gets what another leaves
     out = [0] * len(scores)
     for i, w in zip(chosen, top([scores[i] for i in chosen], width, fan=fan), strict=True):
         out[i] = w

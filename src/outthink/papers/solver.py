@@ -121,7 +121,7 @@ def solver(
     async def run(problem: Problem, *, seed: int) -> State:
         text = models.whole(problem.prompt, greedy=True)
 
-        def greedy() -> Awaitable[State]:
+        def greedy() -> Coroutine[Any, Any, State]:
             return once(text, seed=fold(seed, "greedy"))
 
         def work(seen: Sequence[State]) -> Awaitable[State]:
