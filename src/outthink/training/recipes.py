@@ -35,7 +35,7 @@ RECIPES = {
     "reasoner-clean": Recipe(Lessons(noise=None, steps=300, curriculum=0.0), base="reasoner-start"),
     "reasoner": Recipe(Lessons(steps=400, curriculum=0.0), base="reasoner-start"),
     "reasoner-prm": Recipe(Marking(steps=900), base="reasoner"),
-    "reasoner-prm-weak": Recipe(Marking(problems=512, samples=3, rollouts=3, steps=150), base="reasoner"),
+    "reasoner-prm-weak": Recipe(Marking(problems=384, samples=3, rollouts=3, steps=120), base="reasoner"),
     "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, steps=1000)),
 }
 
