@@ -18,7 +18,7 @@ from outthink.testing.programs import Broken, Node, Player, program, small_budge
 from outthink.testing.scripted import MODEL, Scripted
 from outthink.testing.strategies import faults, programs, small_budgets
 
-FAST, ALL = 3_000, 20_000
+FAST, ALL = 2_000, 20_000
 
 
 def amount(kind: str, cost: Any) -> int:

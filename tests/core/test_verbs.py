@@ -353,8 +353,9 @@ class TestKeep:
         async def search() -> Any:
             kept = [
                 (("partial", 0.9), {"complete": False}), (("partial too", 0.9), {"complete": False}),
-                (("draft", None), {}), (("second draft", None), {}), (("scored", 0.2), {}), (("better", 0.7), {}), (("equal", 0.7), {}),
-                (("worse", 0.1), {}), (("unscored", None), {}), (("partial best", 1.0), {"complete": False}),
+                (("draft", None), {}), (("second draft", None), {}), (("scored", 0.2), {}), (("better", 0.7), {}),
+                (("equal", 0.7), {}), (("worse", 0.1), {}), (("unscored", None), {}),
+                (("partial best", 1.0), {"complete": False}),
             ]  # fmt: skip
             for args, options in kept:
                 await keep(*args, **options)

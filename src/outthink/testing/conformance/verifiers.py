@@ -135,5 +135,6 @@ def failures_are_no_scores(case: VerifierCase) -> None:
 
 VERIFIER_LAWS = (
     one_verdict_per_state, of_nothing_nothing, values_are_in_range, the_order_of_states_is_kept,
-    same_seed_same_verdicts, states_are_left_alone, a_short_budget_is_an_outcome, judging_keeps_nothing, failures_are_no_scores,
+    same_seed_same_verdicts, states_are_left_alone, a_short_budget_is_an_outcome, judging_keeps_nothing,
+    failures_are_no_scores,
 )  # fmt: skip
