@@ -23,6 +23,11 @@ STEPWISE = frozenset({"sample", "stop", "score"})
 """What the methods need of their backends; "score" of that of the reward model."""
 
 
+def all_of(text: str) -> Answer | None:
+    """Return the whole text as the answer, None of nothing but space."""
+    return text.strip() or None
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """What a user brings: which models to ask, and how to read them.
@@ -35,7 +40,7 @@ class Models:
 
     policy: str
     reward: str | None = None
-    answer_of: Callable[[str], Answer | None] = str.strip
+    answer_of: Callable[[str], Answer | None] = all_of
     step: str = "\n"
     max_tokens: int = 128
     max_steps: int = 16
