@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import platform
 import subprocess
 import time
@@ -233,7 +234,8 @@ def main() -> None:
     result = {
         "commit": commit.stdout.strip(), "python": platform.python_version(), "machine": platform.platform(),
         "processor": platform.processor() or platform.machine(), "seed": SEED, "repeats": repeats, "quick": given.quick,
-        "gc_threshold": gc.get_threshold(), "us_per_request": table, "bytes_per_waiting_request": per_waiting,
+        "gc_threshold": gc.get_threshold(), "load": os.getloadavg()[0],
+        "us_per_request": table, "bytes_per_waiting_request": per_waiting,
         "goals": {goal: {"value": v, "goal": limit, "met": v <= limit} for goal, (v, limit) in goals.items()},
     }  # fmt: skip
     output = Path(given.output)

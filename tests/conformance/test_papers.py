@@ -33,7 +33,8 @@ def case_of(name: str, **knobs: int) -> MethodCase:
         produced=lambda reply: toy_answer(reply.prefix.text) if hasattr(reply, "prefix") else None,
         floor=FLOOR,
         barriers=name not in RACES,
-        examples=4,
+        needs=solver.needs,
+        examples=3,
     )
 
 

@@ -105,6 +105,7 @@ BROKEN_METHODS = [
         {"produced": wrote, "asks": 8, "per_answer": Cost.of(MODEL, output=70)},
     ),
     (methods.runs_replay_without_a_model, remembers, {}),
+    (methods.needs_are_told, good, {"needs": frozenset({"sample"})}),
 ]
 
 

@@ -244,6 +244,15 @@ def a_bad_backend_is_survived(case: MethodCase) -> None:
                 assert amount(limit.kind, run.cost, case.cards) <= limit.cap
 
 
+def needs_are_told(case: MethodCase) -> None:
+    """Law 7: what a method asks of its backends is among what it says it needs, so that it can be checked before."""
+    if case.needs is None:
+        return
+    for seed, budget in [(0, Budget()), *list(budgets(case, "needs"))[:2]]:
+        asked = set[str]().union(*(each.used for each in play(case, seed, budget).watched))
+        assert asked <= case.needs, f"it asked for {sorted(asked - case.needs)} too; it says {sorted(case.needs)}"
+
+
 def no_money_no_spending(case: MethodCase) -> None:
     """A budget of nothing is an outcome: nothing is served, and the run says why it stopped."""
     for kind in ("tokens", "calls"):
@@ -310,6 +319,6 @@ def traced_elsewhere(importable: str, hash_seed: str, *, path: Sequence[str] = (
 METHOD_LAWS = (
     an_answer_is_found, never_over_budget, costs_are_exact, produced_answers_are_not_lost, the_floor_gives_an_answer,
     what_is_paid_for_is_finished, same_seed_same_trace, together_as_alone, order_of_completion_does_not_matter,
-    runs_replay_without_a_model, cancelled_anywhere_leaves_nothing, a_bad_backend_is_survived, no_money_no_spending,
-    no_clock_and_no_global_chance, no_hash_order,
+    runs_replay_without_a_model, cancelled_anywhere_leaves_nothing, a_bad_backend_is_survived, needs_are_told,
+    no_money_no_spending, no_clock_and_no_global_chance, no_hash_order,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.backend import Backend, Item, Settled, Ticket
+from ...core.backend import CAPABILITIES, Backend, Item, Settled, Ticket
 from ...core.budget import Budget, Card, Meter, weights
 from ...core.cost import Cost
 from ...core.request import Request
@@ -24,6 +24,7 @@ class MethodCase:
     floor: a budget with which there must be an answer whatever the seed (that of `finishing`: one greedy answer).
     per_answer, asks: the bound of one complete answer and how many independent ones the method asks for, if it does.
     barriers: whether the order of completion may not matter; False for races and shared memories (the card says so).
+    needs: the capabilities that it says it needs of its backends.
     importable: "package.module:name" of this case, so that another process can play it (hash order).
     examples: random budgets per law.
     """
@@ -37,6 +38,7 @@ class MethodCase:
     per_answer: Cost | None = None
     asks: int = 0
     barriers: bool = True
+    needs: frozenset[str] | None = None
     importable: str = ""
     examples: int = 12
 
@@ -50,6 +52,7 @@ class Watched:
         self.steps = self.submitted = 0
         self.flying: set[Ticket] = set()
         self.ends: list[Settled] = []
+        self.used: set[str] = set()
 
     @property
     def served(self) -> Cost:
@@ -63,6 +66,7 @@ class Watched:
 
     def submit(self, ticket: Ticket, request: Request[Any]) -> None:
         self.submitted += 1
+        self.used |= used(request)
         self.flying.add(ticket)
         self.backend.submit(ticket, request)
 
@@ -85,6 +89,12 @@ class Watched:
 
     def close(self) -> None:
         self.backend.close()
+
+
+def used(request: Request[Any]) -> set[str]:
+    """Return the capabilities that a request asks for."""
+    asked = {name for name in ("stop", "logprobs", "hidden", "monitor") if getattr(request, name, None)}
+    return asked | {type(request).__name__.lower()} & CAPABILITIES
 
 
 @dataclass
