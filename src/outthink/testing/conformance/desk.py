@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from queue import Empty, Queue
 from time import monotonic
 from typing import Any
@@ -18,7 +18,8 @@ class Slip:
     __slots__ = ("bound", "held", "path", "request")
 
     def __init__(self, request: Request[Any], path: str, held: set[bytes]) -> None:
-        self.request, self.path, self.held = request, path, held
+        self.request, self.path = request, path
+        self.held: Collection[bytes] = held  # the desk's own set: what comes to be held is seen here
         self.bound = Cost()
 
 
