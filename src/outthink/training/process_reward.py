@@ -20,11 +20,13 @@ from torch.nn import functional as F
 from outthink.engine.checkpoint import REWARD_MODEL
 from outthink.engine.llama import Llama
 from outthink.tasks.word_problems import LEVELS, WordProblem, answer_of, generate, grade, solution
-from outthink.tasks.word_story import CARELESS, Noise, tell
+from outthink.tasks.word_story import Noise, tell
 from outthink.training.batches import Document, batched
 from outthink.training.optimizers import Optimizers, Rates
 from outthink.training.rollouts import END_ID, sample
 
+# A judge meets its reasoner's rare mistakes where they count, on top of a ranking, so it has to see them often.
+WORSE = Noise(role=0.5, receive=0.25, op=0.06, idle=0.3, operand=0.08, slip=0.08, skip=0.04)
 _GENTLE = Rates(matrices=0.01, rest=1e-3, head=3e-3)  # the trunk already reads; it must not forget
 
 
@@ -35,7 +37,7 @@ class Marking:
     problems: training problems (per run, over all levels) that the language model is sampled on.
     samples: solutions per problem; temperature: at which they, and rollouts, are drawn.
     rollouts: 0 for checked labels; else rollouts per line end, and the labels are Monte Carlo estimates.
-    teacher: share of the documents that are fresh solutions of the careless teacher (checked labels only).
+    teacher: share of the documents that are fresh solutions of a teacher with `noise` (checked labels only).
     """
 
     problems: int = 2048
@@ -43,7 +45,7 @@ class Marking:
     temperature: float = 1.0
     rollouts: int = 0
     teacher: float = 0.6
-    noise: Noise = CARELESS
+    noise: Noise = WORSE
     steps: int = 2400
     tokens: int = 6144
     rates: Rates = _GENTLE
