@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 from typing import Any
@@ -133,3 +134,29 @@ def test_runs_that_come_and_go_together_keep_their_budgets() -> None:
         for run in runs:
             assert all(g.held == 0 and g.spent <= g.cap for g in run.account.gauges)
             assert run.trace is not None and run.trace.cost == run.cost
+
+
+def test_the_asyncio_driver_keeps_the_laws_too() -> None:
+    async def main() -> None:
+        runtime = Runtime({MODEL: Faulty(Scripted(), Faults(shuffle=True))}, retries=1, window=3)
+        player, runs = Player(), []
+
+        async def one(seed: int) -> None:
+            rng = random.Random(fold(seed, "asyncio"))
+            for _ in range(rng.randint(0, 40)):
+                await asyncio.sleep(0)
+            run = runtime.start(player.play(program(rng, meets=seed % 2 == 0)), budget=small_budget(rng))
+            runs.append(run)
+            for _ in range(rng.randint(0, 20)):
+                await asyncio.sleep(0)
+            if rng.random() < 0.3:
+                run.cancel()
+            await runtime.settled(run)
+
+        await asyncio.gather(*(one(seed) for seed in range(120)))
+        assert player.alive == 0 and not runtime.loop.runs
+        for run in runs:
+            assert run.done and all(g.held == 0 and g.spent <= g.cap for g in run.account.gauges)
+            assert run.trace is not None and run.trace.cost == run.cost
+
+    asyncio.run(main())
