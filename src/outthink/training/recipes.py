@@ -34,8 +34,8 @@ RECIPES = {
     "reasoner-start": Recipe(Lessons(noise=None, steps=2000, until=0.5)),
     "reasoner-clean": Recipe(Lessons(noise=None, steps=300, curriculum=0.0), base="reasoner-start"),
     "reasoner": Recipe(Lessons(steps=400, curriculum=0.0), base="reasoner-start"),
-    "reasoner-prm": Recipe(Marking(steps=1400), base="reasoner"),
-    "reasoner-prm-weak": Recipe(Marking(problems=384, samples=3, rollouts=3, steps=120), base="reasoner"),
+    "reasoner-prm": Recipe(Marking(steps=1500), base="reasoner"),
+    "reasoner-prm-weak": Recipe(Marking(problems=768, samples=4, rollouts=3, steps=400), base="reasoner"),
     "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, steps=1000)),
 }
 
