@@ -9,7 +9,7 @@ from typing import Any
 from .errors import Cancelled
 from .queues import Queues
 from .settle import Settler
-from .tree import DONE, FLYING, QUEUED, ZOMBIE, Group, Task, Ticket
+from .tree import DONE, FLYING, QUEUED, Group, Task, Ticket
 
 Ready = deque[tuple[Task, Any, Exception | None]]
 
@@ -54,8 +54,6 @@ class Endings:
         opened: list[Task] = []
         while stack:
             node = stack.pop()
-            if node.state == DONE or node.state == ZOMBIE:
-                continue
             node.group = None
             if type(node) is Ticket:
                 if node.state != FLYING:

@@ -14,7 +14,7 @@ from .request import Request
 from .run import Run
 from .settle import Settler
 from .trace import Decision
-from .tree import DONE, LIVE, QUEUED, Group, Outcome, Task, Ticket
+from .tree import DONE, QUEUED, Group, Outcome, Task, Ticket
 from .verbs import Trap
 
 
@@ -57,8 +57,8 @@ class Machine:
             except StopIteration as stop:
                 self.finish(task, stop.value, None)
             except Exception as raised:
-                if raised.__traceback__ is not None:
-                    raised.__traceback__ = raised.__traceback__.tb_next  # the reader wants the method, not this loop
+                assert raised.__traceback__ is not None
+                raised.__traceback__ = raised.__traceback__.tb_next  # the reader wants the method, not this loop
                 if not isinstance(raised, OutOfBudget) and not hasattr(raised, "outthink_place"):
                     raised.outthink_place = task.path  # type: ignore[attr-defined]
                     raised.add_note(f"in {task.path}")
@@ -168,9 +168,7 @@ class Machine:
     def _resume(self, task: Task, group: Group[Any]) -> None:
         if group.parked:
             group.parked = False
-            for node in group.live:
-                if type(node) is Task and node.state == LIVE:
-                    self.ready.append((node, None, None))
+            self.ready.extend((node, None, None) for node in group.live)  # type: ignore[misc]
         self.ready.append((task, None, None))
 
     def _kept(self, task: Task) -> None:

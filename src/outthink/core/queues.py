@@ -55,9 +55,8 @@ class Queues:
         """Have the heads of accounts that were blocked looked at again."""
         for account in accounts:
             if account.blocked is not None:
-                account.blocked = None
-                if not account.listed:
-                    self.list(account)
+                account.blocked = None  # and it is not listed: the head of a blocked account is not looked at
+                self.list(account)
 
     def forget(self, item: Ticket | Task, account: Account) -> None:
         """A queued item has been cancelled: those behind it may go on in this same step."""
