@@ -57,4 +57,4 @@ def test_the_judge_tells_a_true_solution_from_nonsense():
         true.append(tokenizer.encode(text).ids)
         false.append(tokenizer.encode(problem.prompt + "[2] 1+1=2\n# 2\n").ids)
     ends = [[values[-1] for values in rewards(judge, rows)] for rows in (true, false)]
-    assert sum(ends[0]) / 32 > sum(ends[1]) / 32 + 0.3
+    assert sum(ends[0]) / 32 > sum(ends[1]) / 32 + 0.1
