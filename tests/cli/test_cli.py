@@ -194,6 +194,11 @@ def test_a_checkpoint_that_is_corrupt_is_named(run, tmp_path, damage):
     assert ("config.json" if damage == "config" else "model.safetensors") in err
 
 
+def test_a_reward_model_is_no_model_that_writes(refused):
+    pytest.importorskip("torch")
+    assert "Give it as --verifier" in refused("solve", "x", "--model", "embedded/reasoner-prm", "--method", "greedy")
+
+
 def test_a_damaged_trace_is_named_with_its_line(refused, tmp_path):
     path = tmp_path / "trace.jsonl"
     path.write_text("hello\n")
@@ -245,3 +250,13 @@ def test_an_interrupted_compare_says_how_to_go_on(run, toy_file, tmp_path, monke
     code, out, err = run(*arguments, "--resume", "--json")
     assert (code, err) == (0, "") and sum(row["n"] for row in json.loads(out)["rows"]) == 24
     assert "--resume" not in json.loads(out)["command"]
+
+
+def test_prices_come_from_a_file_and_limit_dollars(run, refused, tmp_path):
+    cards = tmp_path / "cards.json"
+    cards.write_text('{"toy/t1": {"dollars_per_million": {"prompt": 10, "output": 50}}}')
+    out = run("solve", PROMPT, *TOY, "--cards", str(cards), "--budget", "$0.02", "--method", "majority", "--json")[1]
+    total = json.loads(out)["cost"]["total"]
+    assert 0.01 < (10 * total["prompt_tokens"] + 50 * total["output_tokens"]) / 1e6 <= 0.02
+    cards.write_text('{"toy/t2": {"params": 3}}')
+    assert "Did you mean 'toy/t1'?" in refused("solve", PROMPT, *TOY, "--cards", str(cards))

@@ -82,6 +82,11 @@ class Setting:
             raise Unsupported(_no_verifier(solver.name, self.model))
         have = self.backends[policy].capabilities
         missing = sorted(solver.needs - {"score"} - have)
+        if "sample" in missing:
+            raise Unsupported(
+                f"{policy} gives scores and writes no text; nothing was spent. Give it as --verifier, and a model that "
+                f"writes as --model"
+            )
         if missing:
             raise Unsupported(
                 f"{solver.name} needs {', '.join(missing)}, which {policy} does not offer; nothing was spent. "
