@@ -67,8 +67,9 @@ class Config:
         """
         architecture = (data.get("architectures") or [None])[0]
         if architecture not in (LANGUAGE_MODEL, REWARD_MODEL):
-            raise CheckpointError(f"{source}: architecture {architecture!r} is not supported; "
-                                  f"use {LANGUAGE_MODEL} or {REWARD_MODEL}")
+            raise CheckpointError(
+                f"{source}: architecture {architecture!r} is not supported; use {LANGUAGE_MODEL} or {REWARD_MODEL}"
+            )
         missing = [name for name in _REQUIRED if name not in data]
         if missing:
             raise CheckpointError(f"{source}: missing {', '.join(missing)}; copy the model's own config.json")
@@ -103,10 +104,15 @@ def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     d, wide, head = config.hidden_size, config.intermediate_size, config.head_dim
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
     layer = {
-        "input_layernorm.weight": (d,), "post_attention_layernorm.weight": (d,),
-        "self_attn.q_proj.weight": (queries, d), "self_attn.k_proj.weight": (keys, d),
-        "self_attn.v_proj.weight": (keys, d), "self_attn.o_proj.weight": (d, queries),
-        "mlp.gate_proj.weight": (wide, d), "mlp.up_proj.weight": (wide, d), "mlp.down_proj.weight": (d, wide),
+        "input_layernorm.weight": (d,),
+        "post_attention_layernorm.weight": (d,),
+        "self_attn.q_proj.weight": (queries, d),
+        "self_attn.k_proj.weight": (keys, d),
+        "self_attn.v_proj.weight": (keys, d),
+        "self_attn.o_proj.weight": (d, queries),
+        "mlp.gate_proj.weight": (wide, d),
+        "mlp.up_proj.weight": (wide, d),
+        "mlp.down_proj.weight": (d, wide),
     }
     wanted = {"model.embed_tokens.weight": (config.vocab_size, d), "model.norm.weight": (d,)}
     for index in range(config.num_hidden_layers):
@@ -132,12 +138,16 @@ def load_checkpoint(folder: str | Path) -> tuple[Config, dict[str, torch.Tensor]
     wanted = shapes(config)
     missing, extra = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
     if missing or extra:
-        raise CheckpointError(f"{folder}: weights do not fit config.json: missing {missing[:3] or 'none'}, "
-                              f"unknown {extra[:3] or 'none'}; the two files must come from the same model")
+        raise CheckpointError(
+            f"{folder}: weights do not fit config.json: missing {missing[:3] or 'none'}, "
+            f"unknown {extra[:3] or 'none'}; the two files must come from the same model"
+        )
     for name, shape in wanted.items():
         if tuple(weights[name].shape) != shape:
-            raise CheckpointError(f"{folder}: {name} has shape {tuple(weights[name].shape)}, config.json asks for "
-                                  f"{shape}; the two files must come from the same model")
+            raise CheckpointError(
+                f"{folder}: {name} has shape {tuple(weights[name].shape)}, config.json asks for "
+                f"{shape}; the two files must come from the same model"
+            )
     path = _existing(folder, "tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -146,8 +156,9 @@ def load_checkpoint(folder: str | Path) -> tuple[Config, dict[str, torch.Tensor]
     return config, weights, tokenizer
 
 
-def save_checkpoint(folder: str | Path, config: Config, *, weights: dict[str, torch.Tensor],
-                    tokenizer: Tokenizer) -> None:
+def save_checkpoint(
+    folder: str | Path, config: Config, *, weights: dict[str, torch.Tensor], tokenizer: Tokenizer
+) -> None:
     """Write config.json, model.safetensors (float32) and tokenizer.json to `folder`, which is made if needed.
 
     Raises CheckpointError if the weights do not fit the config; nothing is written then.
@@ -167,8 +178,9 @@ def save_checkpoint(folder: str | Path, config: Config, *, weights: dict[str, to
 def _existing(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; a checkpoint folder holds config.json, model.safetensors "
-                              f"and tokenizer.json")
+        raise CheckpointError(
+            f"{path}: no such file; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
+        )
     return path
 
 
@@ -188,7 +200,7 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     names = ["model.safetensors"]
     if index.is_file():
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    weights = {}
+    weights: dict[str, torch.Tensor] = {}
     for name in names:
         path = _existing(folder, name)
         try:

@@ -77,7 +77,8 @@ def _attempt(rng: Random, level: int, split: str, noise: Noise) -> Story | None:
         return FRAMES[kind][1].format(**people, word=word, a=a, item=about)
 
     total = written = rng.randint(5, 60)
-    lines, steps, notes, kinds, seen = [sentence("start", total)], [], [], [], []
+    lines, seen = [sentence("start", total)], list[int]()
+    steps, notes, kinds = list[str](), list[str](), list[str]()
     while len(steps) < level:
         if rng.random() < 0.2:
             kind, a = rng.choice(("idle", *IDLE)), rng.randint(2, 40)
@@ -92,9 +93,10 @@ def _attempt(rng: Random, level: int, split: str, noise: Noise) -> Story | None:
         sign = FRAMES[kind][0]
         wrong = {"taken": noise.role, "receive": noise.receive, "times": 0, "half": 0}.get(kind, noise.op)
         used = {"+": "-", "-": "+"}[sign] if rng.random() < wrong else sign
-        a = _operand(rng, total, sign, written, used, split)
-        if a is None:
+        fitting = _operands(total, sign, written, used, split)
+        if not fitting:
             return None
+        a = rng.choice(fitting)
         lines.append(sentence(kind, a))
         kinds.append(kind)
         true = _apply(total, sign, a)
@@ -130,15 +132,13 @@ def _cast(rng: Random, split: str) -> tuple[str, ...]:
             return ("She", "her", who, first, second) if she else ("He", "him", who, first, second)
 
 
-def _operand(rng: Random, total: int, sign: str, written: int, used: str, split: str) -> int | None:
-    """Return a number that keeps both the true and the written total in 2..99 with pairs of `split`, or None."""
-    choices = {"*": (2, 3), "/": (2,)}.get(sign) or range(2, min(60, 97) + 1)
-    fitting = [
-        a
-        for a in choices
-        if _legal(total, sign, a, split) and ((written == total and used == sign) or _legal(written, used, a, split))
+def _operands(total: int, sign: str, written: int, used: str, split: str) -> list[int]:
+    """Return the numbers that keep both the true and the written total in 2..99 with pairs of `split`."""
+    choices = {"*": range(2, 4), "/": range(2, 3)}.get(sign, range(2, 61))
+    diverged = (written, used) != (total, sign)
+    return [
+        a for a in choices if _legal(total, sign, a, split) and not (diverged and not _legal(written, used, a, split))
     ]
-    return rng.choice(fitting) if fitting else None
 
 
 def _legal(total: int, sign: str, a: int, split: str) -> bool:

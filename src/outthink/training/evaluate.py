@@ -12,6 +12,7 @@ from outthink.engine.llama import Llama
 from outthink.tasks.word_problems import WordProblem, answer_of, check_steps, grade
 from outthink.training.metrics import area_under_curve, best_right, coverage, mean, vote_share
 from outthink.training.rollouts import rewards, sample
+from outthink.training.tokenizer import line_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ def reward_report(model: Llama, attempts: list[Attempts], *, tokenizer: Tokenize
     """
     n = len(attempts[0].tokens)
     scored = rewards(model, [[*one.prompt, *row] for one in attempts for row in one.tokens])
-    newline = tokenizer.token_to_id("Ċ")
-    steps, firsts, outcomes, within = [], [], [], []
+    newline = line_end(tokenizer)
+    steps, firsts, outcomes = list[tuple[float, bool]](), list[tuple[float, bool]](), list[tuple[float, bool]]()
+    within: list[float] = []
     last: dict[str, list[float]] = {}
     least: dict[str, list[float]] = {}
     for index, one in enumerate(attempts):

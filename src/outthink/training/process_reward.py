@@ -24,6 +24,7 @@ from outthink.tasks.word_story import Noise, tell
 from outthink.training.batches import Document, batched
 from outthink.training.optimizers import Optimizers, Rates
 from outthink.training.rollouts import END_ID, sample
+from outthink.training.tokenizer import line_end
 
 # A judge meets its reasoner's rare mistakes where they count, on top of a ranking, so it has to see them often.
 WORSE = Noise(role=0.5, receive=0.25, op=0.06, idle=0.3, operand=0.08, slip=0.08, skip=0.04)
@@ -129,7 +130,7 @@ def rolled_out(plan: Marking, reasoner: Llama, tokenizer: Tokenizer, log: Callab
 
     A finished solution has the value 1 or 0 of its answer.
     """
-    newline = tokenizer.token_to_id("Ċ")  # how byte-level vocabularies spell the line end
+    newline = line_end(tokenizer)
     for batch in _in_chunks(_own_samples(plan, reasoner, tokenizer, log), 64):
         prefixes: dict[tuple[int, ...], int] = {}
         for index, (_, prompt, samples) in enumerate(batch):

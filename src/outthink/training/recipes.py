@@ -92,6 +92,8 @@ def _trained(
 ) -> Llama:
     if isinstance(plan, Lessons):
         return train_language_model(plan, tokenizer, start=start, log=log, checkpoint=save)
+    if start is None:
+        raise ValueError("a reward model starts from a language model: give its recipe a base")
     return train_reward_model(plan, start, tokenizer=tokenizer, log=log, checkpoint=save)
 
 

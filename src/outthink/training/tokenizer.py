@@ -41,6 +41,12 @@ def build_tokenizer(vocab_size: int = 560, *, seed: int = 0) -> Tokenizer:
     return tokenizer
 
 
+def line_end(tokenizer: Tokenizer) -> int:
+    """Return the token of a lone line end, with which every line of a solution ends."""
+    (token,) = tokenizer.encode("\n").ids
+    return token
+
+
 def write_serving_files(folder: str | Path, *, max_length: int) -> None:
     """Write tokenizer_config.json and generation_config.json to `folder`, for transformers and for servers."""
     folder = Path(folder)
