@@ -44,14 +44,18 @@ class Dispatcher:
         for port in self.ports:
             port.room = port.backend.room()
         starved: list[Account] = []
+        room = min((port.room for port in self.ports), default=0)
         while (turn := self.queues.next_run()) is not None:
-            run, alone = turn
-            self.queues.had_turn(run, more=self._turn(run, starved, alone=alone))
+            run, runs = turn
+            most = (
+                room if runs == 1 else room // (8 * runs)
+            )  # many at once while they are few against its share of room
+            self.queues.had_turn(run, more=self._turn(run, starved, most=max(1, most)))
         for account in starved:
             self.queues.list(account, idle=False)
 
-    def _turn(self, run: Run, starved: list[Account], *, alone: bool) -> bool:
-        """Serve one request of the run (all, if it is alone); return whether it may have more."""
+    def _turn(self, run: Run, starved: list[Account], *, most: int) -> bool:
+        """Serve at most `most` requests of the run; return whether it may have more."""
         while run.listed:
             account = run.listed[0]
             queue = account.queue
@@ -61,9 +65,11 @@ class Dispatcher:
                     queue.popleft()
                     continue
                 what = self._dispatch(item, account) if type(item) is Ticket else self._grant(item, account)
-                if what == SERVED and not alone:
-                    run.listed.rotate(-1)  # its accounts take turns as well
-                    return True
+                if what == SERVED:
+                    most -= 1
+                    if not most:
+                        run.listed.rotate(-1)  # its accounts take turns as well
+                        return True
                 if what == STARVED:
                     starved.append(account)
                 if what == STARVED or what == BLOCKED:

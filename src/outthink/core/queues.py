@@ -64,11 +64,9 @@ class Queues:
         if account.queue and account.queue[0] is item:
             self.unblock((account,))
 
-    def next_run(self) -> tuple[Run, bool] | None:
-        """Return the run whose turn it is, and whether it is the only one; None if no run has a listed account."""
-        if not self._runs:
-            return None
-        return self._runs[0][2], len(self._runs) == 1
+    def next_run(self) -> tuple[Run, int] | None:
+        """Return the run whose turn it is, and how many runs take turns; None if no run has a listed account."""
+        return (self._runs[0][2], len(self._runs)) if self._runs else None
 
     def served(self, run: Run) -> None:
         """Count one request of the run: heavier runs count less."""

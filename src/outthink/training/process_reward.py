@@ -58,15 +58,20 @@ def train_reward_model(
     reasoner: Llama,
     *,
     tokenizer: Tokenizer,
+    trunk: Llama | None = None,
     log: Callable[[str], None] = print,
     checkpoint: Callable[[Llama], None] = lambda model: None,
 ) -> Llama:
-    """Return a reward model that starts from the trunk of `reasoner` and is trained by `plan`."""
+    """Return a reward model for the samples of `reasoner`, trained by `plan`.
+
+    trunk: the model that it starts from; if None, `reasoner` itself. A trunk that solves the problems better than the
+      reasoner judges it better: what it would have written itself is the measure.
+    """
     marked = list((rolled_out if plan.rollouts else checked)(plan, reasoner, tokenizer, log))
     own = _shuffled(marked, Random(f"own {plan.seed}"))
     taught = _taught(plan, tokenizer)
     torch.manual_seed(plan.seed)
-    model = reward_model_from(reasoner)
+    model = reward_model_from(trunk if trunk is not None else reasoner)
     optimizers = Optimizers(model, plan.rates, warmup=30, hold=0.3)
     share = 0.0 if plan.rollouts else plan.teacher
     chance = Random(f"share {plan.seed}")
@@ -91,10 +96,10 @@ def train_reward_model(
     return model
 
 
-def reward_model_from(reasoner: Llama) -> Llama:
-    """Return an untrained reward model with a copy of the trunk of `reasoner` and a head of zeros."""
-    model = Llama(replace(reasoner.config, architecture=REWARD_MODEL))
-    model.model.load_state_dict(reasoner.model.state_dict())
+def reward_model_from(trunk: Llama) -> Llama:
+    """Return an untrained reward model with a copy of the weights of `trunk` and a head of zeros."""
+    model = Llama(replace(trunk.config, architecture=REWARD_MODEL))
+    model.model.load_state_dict(trunk.model.state_dict())
     return model
 
 

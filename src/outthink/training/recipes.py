@@ -19,11 +19,13 @@ from outthink.training.tokenizer import build_tokenizer, write_serving_files
 class Recipe:
     """A named training; `base` is the recipe of the model it starts from, None for random weights.
 
-    A reward model learns from samples of its base as well.
+    A reward model learns from samples of its base as well; `trunk` is the recipe whose weights it starts from, if that is
+    another one.
     """
 
     plan: Lessons | Marking
     base: str | None = None
+    trunk: str | None = None
 
 
 SHIPPED = Path(__file__).parents[1] / "models" / "embedded"
@@ -34,7 +36,7 @@ RECIPES = {
     "reasoner-start": Recipe(Lessons(noise=None, steps=2000, until=0.5)),
     "reasoner-clean": Recipe(Lessons(noise=None, steps=300, curriculum=0.0), base="reasoner-start"),
     "reasoner": Recipe(Lessons(steps=400, curriculum=0.0), base="reasoner-start"),
-    "reasoner-prm": Recipe(Marking(steps=1500), base="reasoner"),
+    "reasoner-prm": Recipe(Marking(problems=4096, steps=2400), base="reasoner", trunk="reasoner-clean"),
     "reasoner-prm-weak": Recipe(Marking(problems=768, samples=4, rollouts=3, steps=400), base="reasoner"),
     "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, steps=1000)),
 }
@@ -67,7 +69,8 @@ def train(
         write_model(out, model, tokenizer)
 
     start, tokenizer = _start(recipe, base, log)
-    save(_trained(plan, start, tokenizer, log, save))
+    trunk = _start(Recipe(recipe.plan, base=recipe.trunk), None, log)[0] if recipe.trunk is not None else None
+    save(_trained(plan, start, tokenizer, log, save, trunk=trunk))
 
 
 def _start(recipe: Recipe, base: Path | None, log: Callable[[str], None]) -> tuple[Llama | None, Tokenizer]:
@@ -89,12 +92,14 @@ def _trained(
     tokenizer: Tokenizer,
     log: Callable[[str], None],
     save: Callable[[Llama], None],
+    *,
+    trunk: Llama | None = None,
 ) -> Llama:
     if isinstance(plan, Lessons):
         return train_language_model(plan, tokenizer, start=start, log=log, checkpoint=save)
     if start is None:
         raise ValueError("a reward model starts from a language model: give its recipe a base")
-    return train_reward_model(plan, start, tokenizer=tokenizer, log=log, checkpoint=save)
+    return train_reward_model(plan, start, tokenizer=tokenizer, trunk=trunk, log=log, checkpoint=save)
 
 
 def read_model(folder: Path) -> tuple[Llama, Tokenizer]:
