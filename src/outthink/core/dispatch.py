@@ -47,9 +47,7 @@ class Dispatcher:
         room = min((port.room for port in self.ports), default=0)
         while (turn := self.queues.next_run()) is not None:
             run, runs = turn
-            most = (
-                room if runs == 1 else room // (8 * runs)
-            )  # many at once while they are few against its share of room
+            most = room if runs == 1 else room // (8 * runs)  # many at once while there is room for everybody
             self.queues.had_turn(run, more=self._turn(run, starved, most=max(1, most)))
         for account in starved:
             self.queues.list(account, idle=False)
