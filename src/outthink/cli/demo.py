@@ -14,7 +14,7 @@ import click
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def demo(limit: int, out: Path, seed: int, as_json: bool) -> int:
-    """Compare seven ways of spending on held-out word problems, with the embedded model, at 128 to 4k tokens each."""
+    """Compare eight ways of spending on held-out word problems, with the embedded model, at 128 to 4k tokens each."""
     from outthink.cli.compare import finish
     from outthink.cli.live import comparing
     from outthink.experiments.demo import demo as run_demo

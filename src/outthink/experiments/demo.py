@@ -2,8 +2,9 @@
 
     outthink demo -o outputs/demo
 
-Greedy, majority, best-of-N and adaptive consistency replay one recorded pool of samples per problem (each run is
-charged what its samples took when they were recorded); beam, REBASE and particle filtering sample as they go.
+Greedy, majority, best-of-N, weighted majority and adaptive consistency replay one recorded pool of samples per problem
+(each run is charged what its samples took when they were recorded); beam, REBASE and particle filtering sample as they
+go.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from outthink.papers.solver import Models
 
 MODEL = "embedded/reasoner"
 POOL = f"pool/{MODEL}"
-METHODS = ("greedy", "majority", "best_of_n", "adaptive_consistency", "beam", "rebase", "particle_filtering")
-POOLED = ("greedy", "majority", "best_of_n", "adaptive_consistency")
+POOLED = ("greedy", "majority", "best_of_n", "weighted_majority", "adaptive_consistency")
+METHODS = (*POOLED, "beam", "rebase", "particle_filtering")
 BUDGETS = ("128", "256", "512", "1k", "2k", "4k")
 TOGETHER = 256
 LOT = 16
