@@ -59,7 +59,8 @@ def main() -> None:
         rows.append(transformers_generating(chosen.model, 256))
         print(json.dumps(rows[-1]), flush=True)
     record = {"command": "python benchmarks/engine_speed.py " + " ".join(sys.argv[1:]), "rows": rows} | circumstances(
-        chosen.model, chosen.threads)
+        chosen.model, chosen.threads
+    )
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 

@@ -27,8 +27,16 @@ def questions(rng, count):
         prefix = rng.choice(roots)
         for _ in range(rng.randrange(3)):
             prefix = prefix.extend("".join(rng.choices(WORDS, k=rng.randrange(1, 5))))
-        yield Sample(prefix, "m", number, max_tokens=rng.randrange(1, 40), temperature=rng.choice([0.0, 0.7, 1.0, 1.5]),
-                     top_p=rng.choice([1.0, 0.8]), stop=rng.choice([(), ("\n",), ("at", "the")]), logprobs=True)
+        yield Sample(
+            prefix,
+            "m",
+            number,
+            max_tokens=rng.randrange(1, 40),
+            temperature=rng.choice([0.0, 0.7, 1.0, 1.5]),
+            top_p=rng.choice([1.0, 0.8]),
+            stop=rng.choice([(), ("\n",), ("at", "the")]),
+            logprobs=True,
+        )
 
 
 def crowd(engine, requests, rng):

@@ -87,7 +87,7 @@ def test_a_stop_string_that_spans_tokens_ends_the_draft_and_stays_in_it(engine, 
         if len(stop) < 3 or "\ufffd" in stop:
             continue
         (short,) = engine.generate([PROMPT.piece], max_tokens=30, seed=seed, stop=(stop,))[0]
-        assert text.startswith(short) and stop in short and stop not in short[:-len(stop)]
+        assert text.startswith(short) and stop in short and stop not in short[: -len(stop)]
         checked += 1
     assert checked >= 3
 
@@ -253,7 +253,7 @@ def test_hidden_states_are_those_after_each_token_of_the_draft(engine, finish):
         if done.reply.tokens:
             prompt = engine.vocabulary.encode(PROMPT.piece)
             with torch.no_grad():
-                expected = model.hidden(torch.tensor([[*prompt, *done.reply.tokens]]))[0, len(prompt):]
+                expected = model.hidden(torch.tensor([[*prompt, *done.reply.tokens]]))[0, len(prompt) :]
             assert done.hidden.shape == expected.shape and (done.hidden - expected).abs().max() < 1e-4
             finishes.add(done.reply.finish)
     assert len(finishes) >= 2

@@ -77,7 +77,7 @@ def test_pieces_give_what_the_whole_gives():
     whole, _ = extend(run, tokens)
     cache, parts, at = None, [], 0
     for count in (1, 1, 7, 30, 2, 19):
-        part, cache = extend(run, tokens[:, at:at + count], at, cache)
+        part, cache = extend(run, tokens[:, at : at + count], at, cache)
         parts.append(part)
         at += count
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-4

@@ -17,8 +17,13 @@ def tensor(*values):
 def drawn(logits, *, temperature=1.0, top_p=1.0, min_p=0.0, seed=0):
     rows = len(logits)
     noise = uniforms(np.full(rows, seed, dtype=np.uint64), np.arange(rows))
-    return draw(logits, torch.from_numpy(noise), temperature=torch.full((rows,), temperature),
-                top_p=torch.full((rows,), top_p), min_p=torch.full((rows,), min_p))
+    return draw(
+        logits,
+        torch.from_numpy(noise),
+        temperature=torch.full((rows,), temperature),
+        top_p=torch.full((rows,), top_p),
+        min_p=torch.full((rows,), min_p),
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
@@ -42,7 +47,7 @@ def test_noise_is_uniform_and_neighbours_are_unrelated():
 def test_noise_depends_on_seed_and_place_alone():
     seeds, places = np.array([7, 2**63, 2**64 - 1], dtype=np.uint64), np.array([0, 5, 1000])
     together = uniforms(seeds, places)
-    assert [uniforms(seeds[i:i + 1], places[i:i + 1])[0] for i in range(3)] == together.tolist()
+    assert [uniforms(seeds[i : i + 1], places[i : i + 1])[0] for i in range(3)] == together.tolist()
     assert uniforms(np.array([1], dtype=np.uint64), np.array([0]))[0] == FIRST
 
 

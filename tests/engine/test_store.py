@@ -67,8 +67,14 @@ def test_any_order_of_submit_cancel_and_step_leaks_nothing(seed):
             if rng.random() < 0.2:
                 request = Score(prefix, "m", of="logprob")
             else:
-                request = Sample(prefix, "m", rng.randrange(99), max_tokens=rng.randrange(1, 30),
-                                 stop=rng.choice([(), ("\n",)]), hidden=rng.random() < 0.1)
+                request = Sample(
+                    prefix,
+                    "m",
+                    rng.randrange(99),
+                    max_tokens=rng.randrange(1, 30),
+                    stop=rng.choice([(), ("\n",)]),
+                    hidden=rng.random() < 0.1,
+                )
             engine.submit(count, request)
             open_.add(count)
             count += 1

@@ -19,8 +19,10 @@ class Block(NamedTuple):
     @classmethod
     def empty(cls, config: Config, n: int, dtype: torch.dtype) -> Block:
         shape = (config.num_hidden_layers, config.num_key_value_heads)
-        return cls(torch.empty((*shape, config.head_dim, n), dtype=dtype),
-                   torch.empty((*shape, n, config.head_dim), dtype=dtype))
+        return cls(
+            torch.empty((*shape, config.head_dim, n), dtype=dtype),
+            torch.empty((*shape, n, config.head_dim), dtype=dtype),
+        )
 
 
 class Cache:
@@ -37,13 +39,13 @@ class Cache:
 
     def write(self, first: int, last: int, *, at: int, block: Block, count: int) -> None:
         """Put the first `count` tokens of `block` at position `at` of every row in first..last-1."""
-        self.keys[:, first:last, ..., at:at + count] = block.keys[:, None, ..., :count]
-        self.values[:, first:last, :, at:at + count] = block.values[:, None, :, :count]
+        self.keys[:, first:last, ..., at : at + count] = block.keys[:, None, ..., :count]
+        self.values[:, first:last, :, at : at + count] = block.values[:, None, :, :count]
 
     def read(self, row: int, start: int, *, into: Block, at: int, count: int) -> None:
         """Copy `count` tokens of a row from `start` on to position `at` of a block."""
-        into.keys[..., at:at + count] = self.keys[:, row, ..., start:start + count]
-        into.values[:, :, at:at + count] = self.values[:, row, :, start:start + count]
+        into.keys[..., at : at + count] = self.keys[:, row, ..., start : start + count]
+        into.values[:, :, at : at + count] = self.values[:, row, :, start : start + count]
 
     def move(self, source: int, target: int, *, length: int) -> None:
         """Copy the first `length` tokens of row `source` to row `target`."""

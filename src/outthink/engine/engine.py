@@ -53,9 +53,19 @@ class Engine:
       fill_tokens: prompt tokens computed in one step beside decoding.
     """
 
-    def __init__(self, config: Config, weights: dict[str, Tensor], tokenizer: Tokenizer, *, deterministic: bool = False,
-                 dtype: str = "float32", kv_bytes: int = 1 << 30, rows: int = 256, context: int | None = None,
-                 fill_tokens: int = 2048) -> None:
+    def __init__(
+        self,
+        config: Config,
+        weights: dict[str, Tensor],
+        tokenizer: Tokenizer,
+        *,
+        deterministic: bool = False,
+        dtype: str = "float32",
+        kv_bytes: int = 1 << 30,
+        rows: int = 256,
+        context: int | None = None,
+        fill_tokens: int = 2048,
+    ) -> None:
         if dtype not in _TYPES:
             raise InvalidInput(f"dtype {dtype!r}: the engine computes in {' or '.join(_TYPES)}")
         if deterministic and dtype != "float32":
@@ -73,13 +83,19 @@ class Engine:
         self.links = Links(self.vocabulary)
         self.runner = Runner(config, weights, context=self.context, dtype=kind, deterministic=deterministic)
         if deterministic and not steady(self.runner, context=self.context):
-            raise Unsupported("deterministic mode: on this machine a token's bits depend on what is computed beside "
-                              "it; load the engine without it (texts of a seed may then differ by rounding)")
+            raise Unsupported(
+                "deterministic mode: on this machine a token's bits depend on what is computed beside "
+                "it; load the engine without it (texts of a seed may then differ by rounding)"
+            )
         self.store = Store(config, dtype=kind, limit=max(row_bytes, kv_bytes - (self.rows + fill_rows) * row_bytes))
         self._filler = Filler(self.runner, self.store, rows=fill_rows, context=self.context, tokens=fill_tokens)
         self._decoder = Rows(
-            self.runner, self.vocabulary, rows=1 if config.is_reward_model else self.rows, context=self.context,
-            end=config.eos_token_id)
+            self.runner,
+            self.vocabulary,
+            rows=1 if config.is_reward_model else self.rows,
+            context=self.context,
+            end=config.eos_token_id,
+        )
         self._jobs: dict[Hashable, Job] = {}
         self._samples: dict[Hashable, Job] = {}
         self._scores: dict[Hashable, Job] = {}
@@ -121,8 +137,12 @@ class Engine:
 
     def limit(self, request: Sample | Score) -> int:
         """Return the most tokens that `request` can generate; raise InvalidInput or Unsupported if none."""
-        return limit(request, length=self.links.of(request.prefix).end, context=self.context,
-                     is_reward_model=self.config.is_reward_model)
+        return limit(
+            request,
+            length=self.links.of(request.prefix).end,
+            context=self.context,
+            is_reward_model=self.config.is_reward_model,
+        )
 
     def step(self) -> list[Finished]:
         """Work for one step; return what has finished, in no promised order. Without requests, returns at once."""
@@ -137,8 +157,16 @@ class Engine:
             finished += self._score(list(islice(self._scores.values(), 2 * self.rows)))
         return finished + [self._finish(ended) for ended in self._decoder.step()]
 
-    def generate(self, prompts: Sequence[str], *, n: int = 1, max_tokens: int = 128, temperature: float = 1.0,
-                 seed: int = 0, stop: Sequence[str] = ()) -> list[list[str]]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        n: int = 1,
+        max_tokens: int = 128,
+        temperature: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+    ) -> list[list[str]]:
         """Return `n` continuations of each prompt.
 
         Draw j of prompt i has the seed fold(seed, i, j).  Of no prompts returns [].  Other requests go on meanwhile;
@@ -149,8 +177,10 @@ class Engine:
         for i, prompt in enumerate(prompts):
             prefix = Prefix(prompt)
             for j in range(n):
-                self.submit(("generate", i, j), Sample(
-                    prefix, "", fold(seed, i, j), max_tokens, temperature=temperature, stop=tuple(stop)))
+                self.submit(
+                    ("generate", i, j),
+                    Sample(prefix, "", fold(seed, i, j), max_tokens, temperature=temperature, stop=tuple(stop)),
+                )
         others: list[Finished] = []
         while len(mine) < n * len(prompts):
             for done in self.step():
@@ -205,11 +235,20 @@ class Engine:
         if ended.tokens:
             values = torch.tensor(ended.logprobs) if ended.logprobs else None
             owed = max(len(ended.tokens) - ended.ready, int(ended.hidden is None))
-            self.store.add(prefix.digest, Node(
-                ended.tokens, ended.ready, ended.block, hidden=ended.hidden, values=values, owed=owed))
+            self.store.add(
+                prefix.digest,
+                Node(ended.tokens, ended.ready, ended.block, hidden=ended.hidden, values=values, owed=owed),
+            )
             self.store.watch(prefix)
         memory = job.watch.memory if job.watch is not None else None
-        reply = Draft(text, ended.finish, prefix, ended.tokens, ended.stop, ended.logprobs,  # type: ignore[arg-type]
-                      memory=memory)
-        hidden = torch.stack(job.hidden)[:len(ended.tokens)] if request.hidden and job.hidden else None
+        reply = Draft(
+            text,
+            ended.finish,
+            prefix,
+            ended.tokens,
+            ended.stop,
+            ended.logprobs,  # type: ignore[arg-type]
+            memory=memory,
+        )
+        hidden = torch.stack(job.hidden)[: len(ended.tokens)] if request.hidden and job.hidden else None
         return Finished(job.key, reply, job.link.end, job.computed, job.generated, hidden)

@@ -53,7 +53,7 @@ class Filler:
             self._store.path(jobs[0].path)  # used last, so let go of last: whoever is first in line gets on
         plans.sort(key=lambda plan: plan.count)  # like lengths together: less padding
         for at in range(0, len(plans), self._cache.rows):
-            self._compute(plans[at:at + self._cache.rows])
+            self._compute(plans[at : at + self._cache.rows])
 
     def _compute(self, plans: list[Plan]) -> None:
         tokens = torch.zeros((len(plans), plans[-1].count), dtype=torch.int64)
@@ -66,7 +66,7 @@ class Filler:
                 self._cache.write(row, row + 1, at=at, block=node.block, count=node.ready)
                 at += len(node.tokens)
             flat = [token for node in plan.path for token in node.tokens]
-            tokens[row, :plan.count] = torch.tensor(flat[plan.start:plan.start + plan.count])
+            tokens[row, : plan.count] = torch.tensor(flat[plan.start : plan.start + plan.count])
         hidden = self._runner.extend(self._cache, tokens, torch.tensor([plan.start for plan in plans]))
         rewards = None
         if self._runner.config.is_reward_model:
@@ -84,14 +84,14 @@ class Filler:
             if done < plan.count and at < len(node.tokens):
                 count = min(plan.count - done, len(node.tokens) - at)
                 self._cache.read(row, plan.start + done, into=self._store.reserve(node), at=at, count=count)
-                fresh = hidden[done:done + count]
+                fresh = hidden[done : done + count]
                 if rewards is not None:
                     if node.values is None:
                         node.values = torch.empty(len(node.tokens))
-                    node.values[at:at + count] = rewards[done:done + count]
+                    node.values[at : at + count] = rewards[done : done + count]
                 elif node.values is not None:
                     earlier = node.hidden if at else before
-                    node.values[at:at + count] = self._logprobs(node.tokens[at:at + count], fresh, earlier)
+                    node.values[at : at + count] = self._logprobs(node.tokens[at : at + count], fresh, earlier)
                 plan.job.computed += count - min(node.owed, count)
                 node.owed -= min(node.owed, count)
                 node.ready, node.hidden = at + count, fresh[-1].clone()

@@ -27,15 +27,30 @@ def steady(runner: Runner, *, context: int, seed: int = 0) -> bool:
     whole = runner.extend(cache, texts[:1], torch.zeros(1, dtype=torch.int64))[0]
     head = runner.rewards if runner.config.is_reward_model else runner.logits
     expected = whole, head(whole)
-    return all(_same(runner, head, cache, texts[:rows].flip(0), cuts, expected) for rows, cuts in (
-        (1, [*range(length + 1)]), (3, [0, 1, length // 2, length]), (17, [0, length - 1, length]),
-        (40, [0, 5, 12, length]), (40, [0, *range(length - 9, length + 1)])))
+    return all(
+        _same(runner, head, cache, texts[:rows].flip(0), cuts, expected)
+        for rows, cuts in (
+            (1, [*range(length + 1)]),
+            (3, [0, 1, length // 2, length]),
+            (17, [0, length - 1, length]),
+            (40, [0, 5, 12, length]),
+            (40, [0, *range(length - 9, length + 1)]),
+        )
+    )
 
 
-def _same(runner: Runner, head: Callable[[Tensor], Tensor], cache: Cache, texts: Tensor, cuts: list[int],
-          expected: tuple[Tensor, Tensor]) -> bool:
+def _same(
+    runner: Runner,
+    head: Callable[[Tensor], Tensor],
+    cache: Cache,
+    texts: Tensor,
+    cuts: list[int],
+    expected: tuple[Tensor, Tensor],
+) -> bool:
     """Return whether the last of `texts`, computed piece by piece, comes out as `expected` (hidden states, head)."""
-    hidden = torch.cat([runner.extend(cache, texts[:, start:end], torch.full((len(texts),), start))
-                        for start, end in pairwise(cuts)], 1)
+    hidden = torch.cat(
+        [runner.extend(cache, texts[:, start:end], torch.full((len(texts),), start)) for start, end in pairwise(cuts)],
+        1,
+    )
     values = head(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])[-1]
     return torch.equal(hidden[-1], expected[0]) and torch.equal(values, expected[1])

@@ -85,7 +85,7 @@ class Rows:
             return []
         parts = list(self._fresh)
         if self._fed:
-            tokens, places = (torch.from_numpy(array[:self._fed]) for array in (self._last, self._length))
+            tokens, places = (torch.from_numpy(array[: self._fed]) for array in (self._last, self._length))
             known = self._runner.extend(self._cache, tokens[:, None], places - 1)[:, 0]
             hidden = torch.cat([known, torch.stack(parts)]) if parts else known
         else:
@@ -169,8 +169,9 @@ class Rows:
         computed = drawn if not going else drawn - 1
         return self._ended(row, reason, stop, back=back, computed=computed, hidden=None if going or back else hidden)
 
-    def _ended(self, row: int, finish: str, stop: str | None, *, back: int, computed: int,
-               hidden: Tensor | None) -> Ended:
+    def _ended(
+        self, row: int, finish: str, stop: str | None, *, back: int, computed: int, hidden: Tensor | None
+    ) -> Ended:
         job, count = self.jobs[row], int(self._drawn[row]) - back
         assert isinstance(job.request, Sample)
         ready = min(count, computed)

@@ -32,8 +32,9 @@ class _Layer:
 class Runner:
     """Weights laid out for inference: projections joined, rotary pairs adjacent, the attention scale in the queries."""
 
-    def __init__(self, config: Config, weights: dict[str, Tensor], *, context: int, dtype: torch.dtype,
-                 deterministic: bool) -> None:
+    def __init__(
+        self, config: Config, weights: dict[str, Tensor], *, context: int, dtype: torch.dtype, deterministic: bool
+    ) -> None:
         self.config, self.dtype, self._round = config, dtype, _LANE if deterministic else 1
         plain = {name: tensor.float() for name, tensor in weights.items()}
         self._embed = plain["model.embed_tokens.weight"].contiguous()
@@ -67,12 +68,12 @@ class Runner:
         index = torch.arange(rows)[:, None]
         for number, layer in enumerate(self._layers):
             qkv = layer.qkv(_normed(x, layer.norm, config).to(self.dtype))[:total]
-            turned = qkv[:, :(heads + kv) * width].float().reshape(total, heads + kv, width // 2, 2)
+            turned = qkv[:, : (heads + kv) * width].float().reshape(total, heads + kv, width // 2, 2)
             turned = torch.view_as_real(torch.view_as_complex(turned) * turns).to(self.dtype)
             turned = turned.view(rows, count, heads + kv, width)
             keys, values = cache.keys[number, :rows], cache.values[number, :rows]
             keys[index, :, :, positions] = turned[:, :, heads:]
-            values[index, :, positions] = qkv[:, (heads + kv) * width:].view(rows, count, kv, width)
+            values[index, :, positions] = qkv[:, (heads + kv) * width :].view(rows, count, kv, width)
             mixed = _attend(turned[:, :, :heads], keys[..., :length], values[:, :, :length], mask)
             mixed = F.pad(mixed.reshape(total, heads * width), (0, 0, 0, padded - total))
             x = x + layer.out(mixed).float()
@@ -83,12 +84,12 @@ class Runner:
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits [N, vocabulary] of hidden states [N, hidden_size], float32."""
-        return self._headed(hidden)[:len(hidden)]
+        return self._headed(hidden)[: len(hidden)]
 
     @torch.inference_mode()
     def rewards(self, hidden: Tensor) -> Tensor:
         """Return the reward in [0, 1] [N] of hidden states [N, hidden_size]; reward models only."""
-        return self._headed(hidden).sigmoid()[:len(hidden), 0]
+        return self._headed(hidden).sigmoid()[: len(hidden), 0]
 
     def _headed(self, hidden: Tensor) -> Tensor:
         out = self._head(F.pad(hidden, (0, 0, 0, -len(hidden) % self._round)).to(self.dtype)).float()
@@ -107,9 +108,9 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tens
     queries = queries.reshape(rows * kv, group * count, width)
     queries = F.pad(queries, (0, 0, 0, max(0, _QUERIES - group * count)))
     scores = torch.bmm(queries, keys.reshape(rows * kv, width, length))
-    seen = scores[:, :group * count].view(rows, kv, group, count, length)
+    seen = scores[:, : group * count].view(rows, kv, group, count, length)
     seen += mask[:, None, None]
-    mixed = torch.bmm(scores.softmax(-1), values.reshape(rows * kv, length, width))[:, :group * count]
+    mixed = torch.bmm(scores.softmax(-1), values.reshape(rows * kv, length, width))[:, : group * count]
     return mixed.reshape(rows, kv, group, count, width).permute(0, 3, 1, 2, 4).reshape(rows, count, heads, width)
 
 

@@ -130,7 +130,8 @@ class Store:
             self._drop(digest)
 
 
-def _gone(dead: deque[tuple[int, bytes, weakref.ref[Prefix]]], name: int, digest: bytes,
-          ref: weakref.ref[Prefix]) -> None:
+def _gone(
+    dead: deque[tuple[int, bytes, weakref.ref[Prefix]]], name: int, digest: bytes, ref: weakref.ref[Prefix]
+) -> None:
     """Note that a prefix is no more. Any thread may come here, at any time; `tick` does the rest."""
     dead.append((name, digest, ref))

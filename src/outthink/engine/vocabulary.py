@@ -62,7 +62,7 @@ def _spell_after(tokenizer: Tokenizer, index: int, name: str) -> bytes:
     byte = re.fullmatch(r"<0x([0-9A-F]{2})>", name)
     if byte:
         return bytes.fromhex(byte[1])
-    return tokenizer.decode([index, index])[len(tokenizer.decode([index])):].encode()
+    return tokenizer.decode([index, index])[len(tokenizer.decode([index])) :].encode()
 
 
 def _byte_alphabet() -> dict[str, bytes]:

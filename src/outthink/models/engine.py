@@ -73,7 +73,7 @@ class EngineBackend:
         self._tickets[ticket] = request
 
     def cancel(self, ticket: Ticket) -> None:
-        self.engine.cancel(ticket)
+        self.engine.cancel(ticket)  # type: ignore[arg-type]
 
     def step(self) -> Sequence[Item]:
         return [self._settled(finished) for finished in self.engine.step()]
@@ -84,7 +84,7 @@ class EngineBackend:
     def close(self) -> None:
         """Let go of what is in flight, of held prefixes and of hidden states."""
         for ticket in self._tickets:
-            self.engine.cancel(ticket)
+            self.engine.cancel(ticket)  # type: ignore[arg-type]
         if self._tickets:
             self.engine.step()
         self._tickets.clear()
