@@ -243,7 +243,7 @@ class Engine:
         memory = job.watch.memory if job.watch is not None else None
         reply = Draft(
             text,
-            ended.finish,
+            ended.finish,  # type: ignore[arg-type]
             prefix,
             ended.tokens,
             ended.stop,
