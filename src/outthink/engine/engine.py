@@ -247,7 +247,7 @@ class Engine:
             prefix,
             ended.tokens,
             ended.stop,
-            ended.logprobs,  # type: ignore[arg-type]
+            ended.logprobs,
             memory=memory,
         )
         hidden = torch.stack(job.hidden)[: len(ended.tokens)] if request.hidden and job.hidden else None

@@ -19,8 +19,8 @@ from outthink.training.tokenizer import build_tokenizer, write_serving_files
 class Recipe:
     """A named training; `base` is the recipe of the model it starts from, None for random weights.
 
-    A reward model learns from samples of its base as well; `trunk` is the recipe whose weights it starts from, if that is
-    another one.
+    A reward model learns from samples of its base as well; `trunk` is the recipe whose weights it starts from, if that
+    is another one.
     """
 
     plan: Lessons | Marking
