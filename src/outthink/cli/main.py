@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -56,8 +55,6 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 1 after a failure, 2 after a usage error, 130 after Ctrl-C."""
-    # Threads of torch that wait by spinning make a run many times slower as soon as anything else wants the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = cli.main(None if arguments is None else list(arguments), prog_name="outthink", standalone_mode=False)
     except click.exceptions.Exit as leave:

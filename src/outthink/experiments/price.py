@@ -27,7 +27,7 @@ def one_sample(setting: Setting, problem: Problem, *, tokens: int | None = None)
     """Return the bound of one sample of `problem`, of at most `tokens` tokens (None: as long as the setting allows)."""
     models = setting.models()
     most = models.max_tokens if tokens is None else tokens
-    request = Sample(Prefix(problem.prompt), models.policy, 0, max_tokens=most)
+    request = Sample(Prefix(models.asked(problem.prompt)), models.policy, 0, max_tokens=most)
     return setting.backends[setting.model].bound(Quote(), request)
 
 

@@ -44,7 +44,9 @@ class Setting:
     def models(self, answer_of: Callable[[str], str | None] | None = None, *, policy: str | None = None) -> Models:
         """Return what a recipe is made from; `answer_of` finds the answer in a completion."""
         answer_of = answer_of or default_answer(self.model)
-        return Models(policy=policy or self.model, reward=self.verifier, answer_of=answer_of, **self.knobs)
+        ending = "\n" if self.model.startswith("embedded/") else ""
+        given = {"ending": ending, **self.knobs}
+        return Models(policy=policy or self.model, reward=self.verifier, answer_of=answer_of, **given)
 
     def solver(
         self, method: str | Solver | Recipe, *, answer_of: Callable[[str], str | None] | None = None,

@@ -49,6 +49,9 @@ def open_model(
     if kind == "openai":
         return _server(name, base_url=base_url, api_key=api_key, deterministic=deterministic, knobs=knobs)
     folder = _folder(kind, name)
+    # Read once, when torch loads: threads that wait by spinning make a run many times slower as soon as anything else
+    # wants the cores. A caller who has set it, or has loaded torch, keeps what he has.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import safetensors
         import tokenizers

@@ -34,7 +34,8 @@ class Models:
 
     policy, reward: model names as the runtime knows them; reward None: no reward model.
     answer_of: the canonical answer of a written text, None where it cannot be parsed.
-    step: the string that ends a step. max_tokens, max_steps: where an answer ends at the latest.
+    step: the string that ends a step. ending: what a prompt ends with; added where it is missing (shells strip the line
+      break that the embedded models expect). max_tokens, max_steps: where an answer ends at the latest.
     temperature, top_p, min_p: of every draft that is not greedy.
     """
 
@@ -42,23 +43,29 @@ class Models:
     reward: str | None = None
     answer_of: Callable[[str], Answer | None] = all_of
     step: str = "\n"
+    ending: str = ""
     max_tokens: int = 128
     max_steps: int = 16
     temperature: float = 0.8
     top_p: float = 1.0
     min_p: float = 0.0
 
+    def asked(self, prompt: str) -> str:
+        """Return the prompt as the policy is asked."""
+        return prompt if prompt.endswith(self.ending) else prompt + self.ending
+
     def whole(self, prompt: str, *, greedy: bool = False) -> Text:
         """Return the space of whole completions."""
         return Text(
-            prompt, self.policy, self.answer_of, max_tokens=self.max_tokens, max_steps=self.max_steps,
+            self.asked(prompt), self.policy, self.answer_of, max_tokens=self.max_tokens, max_steps=self.max_steps,
             temperature=0.0 if greedy else self.temperature, top_p=self.top_p, min_p=self.min_p,
         )  # fmt: skip
 
     def steps(self, prompt: str) -> Text:
         """Return the space of step after step; a step is asked for in pieces of at most a quarter of the path."""
         return Text(
-            prompt, self.policy, self.answer_of, step=self.step, max_tokens=self.max_tokens, max_steps=self.max_steps,
+            self.asked(prompt), self.policy, self.answer_of, step=self.step, max_tokens=self.max_tokens,
+            max_steps=self.max_steps,
             step_tokens=max(16, self.max_tokens // 4), at_least=None, temperature=self.temperature, top_p=self.top_p,
             min_p=self.min_p,
         )  # fmt: skip
