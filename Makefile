@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) --no-build-isolation -e ".[engine,analysis,dev]"
 	@touch $@
 
-demo: $(STAMP)  ## accuracy against budget, seven methods; writes outputs/demo
+demo: $(STAMP)  ## accuracy against budget, several methods; writes outputs/demo
 	$(BIN)/outthink demo -o outputs/demo
 
 results: demo  ## the table in README.md, from a new run of the demo
