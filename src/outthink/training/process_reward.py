@@ -38,6 +38,7 @@ class Marking:
     problems: training problems (per run, over all levels) that the language model is sampled on.
     samples: solutions per problem; temperature: at which they, and rollouts, are drawn.
     rollouts: 0 for checked labels; else rollouts per line end, and the labels are Monte Carlo estimates.
+    more_layers: how many layers the reward model has above those of its trunk.
     teacher: share of the documents that are fresh solutions of a teacher with `noise` (checked labels only).
     """
 
@@ -45,6 +46,7 @@ class Marking:
     samples: int = 4
     temperature: float = 1.0
     rollouts: int = 0
+    more_layers: int = 0
     teacher: float = 0.6
     noise: Noise = WORSE
     steps: int = 2400
@@ -71,7 +73,7 @@ def train_reward_model(
     own = _shuffled(marked, Random(f"own {plan.seed}"))
     taught = _taught(plan, tokenizer)
     torch.manual_seed(plan.seed)
-    model = reward_model_from(trunk if trunk is not None else reasoner)
+    model = reward_model_from(trunk if trunk is not None else reasoner, more=plan.more_layers)
     optimizers = Optimizers(model, plan.rates, warmup=30, hold=0.3)
     share = 0.0 if plan.rollouts else plan.teacher
     chance = Random(f"share {plan.seed}")
@@ -96,10 +98,19 @@ def train_reward_model(
     return model
 
 
-def reward_model_from(trunk: Llama) -> Llama:
-    """Return an untrained reward model with a copy of the weights of `trunk` and a head of zeros."""
-    model = Llama(replace(trunk.config, architecture=REWARD_MODEL))
-    model.model.load_state_dict(trunk.model.state_dict())
+def reward_model_from(trunk: Llama, *, more: int = 0) -> Llama:
+    """Return an untrained reward model with a copy of the weights of `trunk`, `more` layers on top, a head of zeros.
+
+    What the trunk expects to be written next is known only above its last layer, one token before it is written: a
+    judge of the same depth cannot compare the two. New layers begin as the identity.
+    """
+    config = trunk.config
+    layers = config.num_hidden_layers
+    model = Llama(replace(config, architecture=REWARD_MODEL, num_hidden_layers=layers + more))
+    model.model.load_state_dict(trunk.model.state_dict(), strict=more == 0)
+    for layer in model.model.layers[layers:]:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
     return model
 
 

@@ -36,7 +36,7 @@ RECIPES = {
     "reasoner-start": Recipe(Lessons(noise=None, steps=2000, until=0.5)),
     "reasoner-clean": Recipe(Lessons(noise=None, steps=300, curriculum=0.0), base="reasoner-start"),
     "reasoner": Recipe(Lessons(steps=400, curriculum=0.0), base="reasoner-start"),
-    "reasoner-prm": Recipe(Marking(problems=4096, steps=2400), base="reasoner", trunk="reasoner-clean"),
+    "reasoner-prm": Recipe(Marking(problems=4096, more_layers=2, steps=1600), base="reasoner", trunk="reasoner-clean"),
     "reasoner-prm-weak": Recipe(Marking(problems=768, samples=4, rollouts=3, steps=400), base="reasoner"),
     "reasoner-small": Recipe(Lessons(width=32, heads=2, kv_heads=1, wide=88, steps=1000)),
 }
