@@ -49,9 +49,9 @@ def open_model(
     if kind == "openai":
         return _server(name, base_url=base_url, api_key=api_key, deterministic=deterministic, knobs=knobs)
     folder = _folder(kind, name)
-    # Read once, when torch loads; a caller who has set them, or has loaded torch, keeps what he has. Threads that wait by
-    # spinning make a run many times slower as soon as anything else wants the cores; and the products of the embedded
-    # models are so small that a second thread costs more than it brings (90,000 tokens of search: 8 s alone, 12 s as two).
+    # Read once, when torch loads; a caller who has set them, or has loaded torch, keeps what he has. Threads that wait
+    # by spinning make a run many times slower as soon as anything else wants the cores; and the products of the
+    # embedded models are so small that a second thread costs more than it brings (a search of 8 s took 12).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if kind == "embedded":
         os.environ.setdefault("OMP_NUM_THREADS", "1")
