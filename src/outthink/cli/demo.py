@@ -8,7 +8,7 @@ import click
 
 
 @click.command(short_help="Watch a small model get better with its budget.")
-@click.option("--limit", default=64, show_default=True, type=click.IntRange(min=1), help="Held-out problems.")
+@click.option("--limit", default=60, show_default=True, type=click.IntRange(min=1), help="Held-out problems.")
 @click.option("-o", "out", default=Path("outputs/demo"), show_default=True, metavar="DIR",
               type=click.Path(path_type=Path, file_okay=False), help="Folder of the report; replaced.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)

@@ -33,13 +33,13 @@ MODEL = "embedded/reasoner"
 POOL = f"pool/{MODEL}"
 POOLED = ("greedy", "majority", "best_of_n", "weighted_majority", "adaptive_consistency")
 METHODS = (*POOLED, "beam", "rebase", "particle_filtering")
-BUDGETS = ("128", "256", "512", "1k", "2k", "4k")
+BUDGETS = ("128", "256", "512", "1k", "4k")
 TOGETHER = 256
 LOT = 16
 
 
 def demo(
-    *, limit: int = 64, out: str | Path = "outputs/demo", watch: Watch | None = None,
+    *, limit: int = 60, out: str | Path = "outputs/demo", watch: Watch | None = None,
     say: Callable[[str], None] | None = None, seed: int = 0,
 ) -> Comparison:  # fmt: skip
     """Return the comparison of `METHODS` at `BUDGETS` tokens a problem; `out` is replaced.
