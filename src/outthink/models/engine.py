@@ -141,7 +141,7 @@ class EngineBackend:
         self._hidden_bytes -= 0 if states is None else states.nbytes
 
 
-_WRITES = frozenset("sample score seed stop logprobs hidden monitor force".split())
+_WRITES = frozenset("sample continue score seed stop logprobs hidden monitor force".split())
 
 
 def card(config: Config) -> Card:

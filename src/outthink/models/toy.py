@@ -52,7 +52,7 @@ class Toy:
         self.world, self.name, self.slots, self.speed, self.latency, self.context = (
             world, name, slots, speed, latency, context
         )  # fmt: skip
-        self.capabilities = frozenset("sample score prefix seed stop logprobs monitor force".split())
+        self.capabilities = frozenset("sample continue score prefix seed stop logprobs monitor force".split())
         self.live: dict[Ticket, _Live] = {}
         self.ended: list[Item] = []
 

@@ -19,7 +19,7 @@ from ..verifiers.process_reward import Aggregate, ProcessReward
 
 SAMPLING = frozenset({"sample"})
 SCORING = frozenset({"sample", "score"})
-STEPWISE = frozenset({"sample", "stop", "score"})
+STEPWISE = frozenset({"sample", "continue", "stop", "score"})
 """What the methods need of their backends; "score" of that of the reward model."""
 
 

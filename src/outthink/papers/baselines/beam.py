@@ -13,7 +13,7 @@ Stops: when all paths are finished, or at max_steps. With width=None sweeps foll
   for no other path, each no wider than it can be carried to the end, and all their leaves count. Ties: the earlier
   node; between answers a seeded hash. Without any answer: greedy, which was set aside (with width=None: which came
   first).
-Needs: sample, stop, score
+Needs: sample, continue, stop, score
 Differs: a finished path takes its place with it, so N paths are paid for, where the published code grows the others
   to N again; nothing is duplicated to fill up. With width=None the greedy answer is one of the leaves.
 Claim: none; a baseline.

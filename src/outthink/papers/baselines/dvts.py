@@ -11,7 +11,7 @@ Stops: when the best node of every subtree is finished, or at max_steps. With wi
   until the budget pays for no other path, each no wider than it can be carried to the end, and all their leaves
   count. Ties: the earlier node; between answers a seeded hash. Without any answer: greedy, which was set aside (with
   width=None: which came first).
-Needs: sample, stop, score
+Needs: sample, continue, stop, score
 Differs: only finished paths are candidates, where the published code returns unfinished siblings too. With width=None
   the greedy answer is one of the leaves.
 Claim: none; a baseline.

@@ -14,7 +14,7 @@ Stops: when all particles have stopped, or at max_steps. With width=None sweeps 
   pays for no other path, each no wider than it can be carried to the end, and all their leaves count. Ties: the
   earlier node; between answers a seeded hash. Without any answer: greedy, which was set aside (with width=None: which
   came first).
-Needs: sample, stop, score
+Needs: sample, continue, stop, score
 Differs: the published code returns the particle with the largest weight (choose="best"); here all particles vote with
   theirs. All steps are drawn at the same temperature, where one of the published codes applies it to the first only.
   With width=None the greedy answer is one of the leaves.

@@ -12,7 +12,7 @@ Spends: one prompt and about N answers, the children that are pruned included; t
 Stops: when N paths are finished, or at max_steps. With width=None sweeps follow each other until the budget pays for
   no other path, each no wider than it can be carried to the end, and all their leaves count. Ties: the earlier node;
   between answers a seeded hash. Without any answer: greedy, which was set aside (with width=None: which came first).
-Needs: sample, stop, score
+Needs: sample, continue, stop, score
 Differs: exact=True shares as the published code does, which always sums to the width, where the printed formula may
   not. A node whose score is missing gives its width to the others, where the code loses it. The reward model is
   charged. With width=None the greedy answer is one of the leaves.
