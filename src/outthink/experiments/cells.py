@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import Any
 
 from outthink.analysis.intervals import wilson
@@ -44,7 +45,7 @@ class Cell:
         return {
             "problem": self.problem, "method": self.method, "budget": self.budget, "answer": self.answer,
             "correct": self.correct, "value": self.value, "stopped": self.stopped, "cost": self.cost.nonzero(),
-            "seconds": round(self.seconds, 4), "exact": self.exact, "pooled": self.pooled,
+            "seconds": self.seconds, "exact": self.exact, "pooled": self.pooled,
         }  # fmt: skip
 
     @classmethod
@@ -83,7 +84,7 @@ def rows(
                     "task": task, "model": model, "method": method, "budget": str(budget), "n": len(group),
                     "accuracy": interval.value, "low": min(interval.low, interval.value),
                     "high": max(interval.high, interval.value), "cost": _costs(group),
-                    "seconds": round(sum(cell.seconds for cell in group), 3),
+                    "seconds": round(fsum(cell.seconds for cell in group), 3),
                 })  # fmt: skip
     return out
 

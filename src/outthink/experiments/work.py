@@ -79,7 +79,7 @@ class Work:
 
     def _settle(self, key: Key, run: Run) -> None:
         name, method, budget = key
-        seconds = self.share - self.began.pop(key)
+        seconds = round(self.share - self.began.pop(key), 4)  # as it is kept, so that what is read again is the same
         message = None if run.answer is not None else failure(run)
         if isinstance(run.error, BackendError) or (run.error is None and message is not None):
             self.comparison.failed.append(f"{method} at {budget} on {name}: {message or run.error}")
