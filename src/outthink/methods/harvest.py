@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ..core.errors import BackendError, OutOfBudget
 from ..core.tree import Group
-from ..core.verbs import Grant, Trap, wait
+from ..core.verbs import Grant, start, wait
 
 R = TypeVar("R")
 
@@ -21,7 +21,7 @@ async def harvest(
       Why a piece did not return (a want of budget before a failure of a backend), None if all did. Other errors are
       raised. `take` gets the results of one moment together, in order of completion, never an empty list.
     """
-    group: Group[R] = await Trap("start", work, each, "fitting")  # nothing more is drawn after a refusal
+    group: Group[R] = await start(work, each=each)
     seen, why = 0, None
     while True:
         fresh = (await wait(group, seen + 1))[seen:]

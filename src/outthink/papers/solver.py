@@ -14,6 +14,9 @@ from ..core.verdict import Answer, Problem
 from ..methods.finish import finishing, opening
 from ..methods.pace import Pace
 from ..methods.rollout import once
+from ..methods.rules import Rule
+from ..methods.search import search
+from ..methods.vote import choice_named
 from ..spaces.text import State, Text
 from ..verifiers.process_reward import Aggregate, ProcessReward
 
@@ -145,3 +148,17 @@ def solver(
 
     run.__name__ = run.__qualname__ = name
     return Solver(name, needs, run, answer)
+
+
+def stepwise(name: str, models: Models, rule: Rule, *, width: int | None, choose: str, aggregate: Aggregate) -> Solver:
+    """Return the step-wise search that allocates its widths by `rule`: what beam, DVTS, REBASE and particles share."""
+    judge, pick = models.judge(aggregate=aggregate), choice_named(choose)
+
+    def method(problem: Problem, seen: Sequence[State], seed: int) -> Awaitable[State]:
+        text = models.steps(problem.prompt)
+        return search(
+            text, judge, rule=rule, choose=pick, width=width, depth=models.max_steps, pace=pace(text, judge),
+            seen=seen, seed=seed,
+        )  # fmt: skip
+
+    return solver(name, models, method, needs=STEPWISE, planned=width is None)

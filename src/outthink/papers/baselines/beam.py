@@ -23,13 +23,7 @@ Not when: the reward model can be fooled: a beam finds how, the more surely the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-
-from ...core.verdict import Problem
 from ...methods import rules
-from ...methods.search import search
-from ...methods.vote import choice_named
-from ...spaces.text import State
 from ...verifiers.process_reward import Aggregate
 from .. import solver as recipe
 from ..solver import STEPWISE, Models, Solver
@@ -42,14 +36,5 @@ def solver(
     aggregate: Aggregate = "last",
 ) -> Solver:  # fmt: skip
     """Return beam search; width: N, fan: M, both of the paper; width None: what the budget carries."""
-    judge, pick = models.judge(aggregate=aggregate), choice_named(choose)
     rule = rules.beam(fan=fan)
-
-    def method(problem: Problem, seen: Sequence[State], seed: int) -> Awaitable[State]:
-        text = models.steps(problem.prompt)
-        return search(
-            text, judge, rule=rule, choose=pick, width=width, depth=models.max_steps, pace=recipe.pace(text, judge),
-            seen=seen, seed=seed,
-        )  # fmt: skip
-
-    return recipe.solver("beam", models, method, needs=NEEDS, planned=width is None)
+    return recipe.stepwise("beam", models, rule, width=width, choose=choose, aggregate=aggregate)

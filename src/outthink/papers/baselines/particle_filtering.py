@@ -25,15 +25,9 @@ Not when: early rewards are overconfident: the particles then become one too soo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-
-from ...core.verdict import Problem
 from ...methods import rules
 from ...methods.rules import Resampling
-from ...methods.search import search
-from ...methods.vote import choice_named
 from ...methods.widths import Potential
-from ...spaces.text import State
 from ...verifiers.process_reward import Aggregate
 from .. import solver as recipe
 from ..solver import STEPWISE, Models, Solver
@@ -47,14 +41,5 @@ def solver(
     aggregate: Aggregate = "last",
 ) -> Solver:  # fmt: skip
     """Return particle filtering; width: N; potential, resampling, absorb: see `rules.particles`."""
-    judge, pick = models.judge(aggregate=aggregate), choice_named(choose)
     rule = rules.particles(temperature=balance, potential=potential, resampling=resampling, absorb=absorb)
-
-    def method(problem: Problem, seen: Sequence[State], seed: int) -> Awaitable[State]:
-        text = models.steps(problem.prompt)
-        return search(
-            text, judge, rule=rule, choose=pick, width=width, depth=models.max_steps, pace=recipe.pace(text, judge),
-            seen=seen, seed=seed,
-        )  # fmt: skip
-
-    return recipe.solver("particle_filtering", models, method, needs=NEEDS, planned=width is None)
+    return recipe.stepwise("particle_filtering", models, rule, width=width, choose=choose, aggregate=aggregate)

@@ -23,13 +23,7 @@ Not when: the budget is large: flat samples with weighted votes then catch up, b
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-
-from ...core.verdict import Problem
 from ...methods import rules
-from ...methods.search import search
-from ...methods.vote import choice_named
-from ...spaces.text import State
 from ...verifiers.process_reward import Aggregate
 from .. import solver as recipe
 from ..solver import STEPWISE, Models, Solver
@@ -42,14 +36,5 @@ def solver(
     aggregate: Aggregate = "last",
 ) -> Solver:  # fmt: skip
     """Return REBASE; width: N, balance: T_b; exact: shares by sequential ceilings, else rounded one by one."""
-    judge, pick = models.judge(aggregate=aggregate), choice_named(choose)
     rule = rules.rebase(temperature=balance, exact=exact)
-
-    def method(problem: Problem, seen: Sequence[State], seed: int) -> Awaitable[State]:
-        text = models.steps(problem.prompt)
-        return search(
-            text, judge, rule=rule, choose=pick, width=width, depth=models.max_steps, pace=recipe.pace(text, judge),
-            seen=seen, seed=seed,
-        )  # fmt: skip
-
-    return recipe.solver("rebase", models, method, needs=NEEDS, planned=width is None)
+    return recipe.stepwise("rebase", models, rule, width=width, choose=choose, aggregate=aggregate)
