@@ -18,7 +18,7 @@ CONFIG = Config(
     num_attention_heads=4,
     num_key_value_heads=2,
     head_dim=8,
-    eos_token_id=0,
+    eos_token_ids=(0,),
 )
 
 
@@ -107,7 +107,8 @@ def test_broken_json_is_refused(folder, name):
         ({"num_hidden_layers": 1}, "unknown"),
         ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported"),
         ({"architectures": None}, "None"),
-        ({"attention_bias": True}, "attention_bias"),
+        ({"attention_bias": True}, r"missing .*k_proj\.bias"),
+        ({"mlp_bias": True}, "mlp_bias"),
         ({"rope_parameters": {"rope_type": "llama3"}}, "llama3"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"vocab_size": None}, "vocab_size|shape"),

@@ -8,7 +8,6 @@ that transformers, vLLM and llama.cpp read, so a checkpoint made here runs there
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -16,112 +15,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-LANGUAGE_MODEL = "LlamaForCausalLM"
-REWARD_MODEL = "LlamaForTokenClassification"
+from outthink.engine.config import LANGUAGE_MODEL, REWARD_MODEL, Config
+from outthink.engine.errors import CheckpointError
+from outthink.engine.size import shapes
 
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message says which file, what is wrong with it and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The shape of a Llama model, under the names of its config.json."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    max_position_embeddings: int = 512
-    tie_word_embeddings: bool = True
-    bos_token_id: int | None = None
-    eos_token_id: int | None = None
-    architecture: str = LANGUAGE_MODEL
-
-    @property
-    def is_reward_model(self) -> bool:
-        return self.architecture == REWARD_MODEL
-
-    def to_json(self) -> dict:
-        """Return the content of config.json, with the fields that transformers needs beside ours."""
-        data = asdict(self)
-        data["architectures"] = [data.pop("architecture")]
-        data |= {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-        data |= {"attention_dropout": 0.0, "dtype": "float32", "pad_token_id": None, "use_cache": True}
-        data |= {"rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta}}
-        if self.is_reward_model:
-            data |= {"id2label": {"0": "reward"}, "label2id": {"reward": 0}, "classifier_dropout": 0.0}
-        return data
-
-    @classmethod
-    def from_json(cls, data: dict, *, source: str = "config.json") -> Config:
-        """Return the Config described by the parsed config.json `data`.
-
-        Raises CheckpointError, naming `source`, if a field is missing or asks for what is not supported
-        (another architecture, biases, scaled rotary embeddings, another activation, more than one label).
-        """
-        architecture = (data.get("architectures") or [None])[0]
-        if architecture not in (LANGUAGE_MODEL, REWARD_MODEL):
-            raise CheckpointError(
-                f"{source}: architecture {architecture!r} is not supported; use {LANGUAGE_MODEL} or {REWARD_MODEL}"
-            )
-        missing = [name for name in _REQUIRED if name not in data]
-        if missing:
-            raise CheckpointError(f"{source}: missing {', '.join(missing)}; copy the model's own config.json")
-        rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
-        rope_type = rope.get("rope_type", rope.get("type", "default"))
-        unsupported = {
-            "attention_bias": bool(data.get("attention_bias")),
-            "mlp_bias": bool(data.get("mlp_bias")),
-            f"rope_type {rope_type!r}": rope_type != "default",
-            f"hidden_act {data.get('hidden_act')!r}": data.get("hidden_act", "silu") != "silu",
-            "more than one label": architecture == REWARD_MODEL and len(data.get("id2label", {"0": ""})) != 1,
-        }
-        wrong = [name for name, present in unsupported.items() if present]
-        if wrong:
-            raise CheckpointError(f"{source}: {', '.join(wrong)} not supported; a plain Llama without it is needed")
-        known = {field.name for field in fields(cls)}
-        values = {name: value for name, value in data.items() if name in known}
-        values["architecture"] = architecture
-        values["rope_theta"] = float(data.get("rope_theta") or rope.get("rope_theta") or 10000.0)
-        values["num_key_value_heads"] = data.get("num_key_value_heads") or data["num_attention_heads"]
-        values["head_dim"] = data.get("head_dim") or data["hidden_size"] // data["num_attention_heads"]
-        if isinstance(values.get("eos_token_id"), list):
-            values["eos_token_id"] = values["eos_token_id"][0]
-        return cls(**values)
-
-
-_REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-
-
-def shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every weight of a model with this config, as stored in safetensors."""
-    d, wide, head = config.hidden_size, config.intermediate_size, config.head_dim
-    queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
-    layer = {
-        "input_layernorm.weight": (d,),
-        "post_attention_layernorm.weight": (d,),
-        "self_attn.q_proj.weight": (queries, d),
-        "self_attn.k_proj.weight": (keys, d),
-        "self_attn.v_proj.weight": (keys, d),
-        "self_attn.o_proj.weight": (d, queries),
-        "mlp.gate_proj.weight": (wide, d),
-        "mlp.up_proj.weight": (wide, d),
-        "mlp.down_proj.weight": (d, wide),
-    }
-    wanted = {"model.embed_tokens.weight": (config.vocab_size, d), "model.norm.weight": (d,)}
-    for index in range(config.num_hidden_layers):
-        wanted |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
-    if config.is_reward_model:
-        wanted |= {"score.weight": (1, d), "score.bias": (1,)}
-    elif not config.tie_word_embeddings:
-        wanted["lm_head.weight"] = (config.vocab_size, d)
-    return wanted
+__all__ = [
+    "LANGUAGE_MODEL",
+    "REWARD_MODEL",
+    "CheckpointError",
+    "Config",
+    "load_checkpoint",
+    "save_checkpoint",
+    "shapes",
+]
 
 
 def load_checkpoint(folder: str | Path) -> tuple[Config, dict[str, torch.Tensor], Tokenizer]:

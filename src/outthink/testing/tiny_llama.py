@@ -51,7 +51,7 @@ def tiny_llama(
     config = Config(
         vocab_size=tiny_tokenizer().get_vocab_size(), hidden_size=hidden, intermediate_size=wide,
         num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads, head_dim=head,
-        max_position_embeddings=context, tie_word_embeddings=tied, eos_token_id=0, **shape,
+        max_position_embeddings=context, tie_word_embeddings=tied, eos_token_ids=(0,), **shape,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     weights = {}

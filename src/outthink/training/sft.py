@@ -59,7 +59,7 @@ def config_of(lessons: Lessons, tokenizer: Tokenizer) -> Config:
         num_key_value_heads=lessons.kv_heads,
         head_dim=lessons.width // lessons.heads,
         max_position_embeddings=MAX_LENGTH,
-        eos_token_id=0,
+        eos_token_ids=(0,),
     )
 
 
