@@ -495,6 +495,19 @@ class TestFences:
         assert run.account.gauges[0].held == 0
 
 
+class TestGauges:
+    def test_kv_peak_is_the_most_that_was_held_for_the_run_at_one_moment(self) -> None:
+        async def samples(n: int) -> Any:
+            return await gather(Sample(Prefix("p\n"), "toy/t1", i, max_tokens=10) for i in range(n))
+
+        runtime = Runtime({"toy/t1": toy_backend("toy/t1", speed=4), MODEL: Scripted()})
+        three, two = runtime.start(samples(3)), runtime.start(samples(2))
+        other = runtime.start(several(2))
+        runtime.drive()
+        assert three.gauges.kv_peak == 3 * (2 + 10) and two.gauges.kv_peak == 2 * (2 + 10)
+        assert other.gauges.kv_peak == 0
+
+
 class TestWatching:
     def test_watchers_get_every_event_and_streamed_text(self) -> None:
         runtime = Runtime({"toy/t1": toy_backend("toy/t1", speed=4)})
@@ -511,6 +524,41 @@ class TestWatching:
         assert "".join(i.text for i in seen if isinstance(i, Progress)) == run.state.text
         assert [i for i in seen if not isinstance(i, Progress)] == run.trace.events
         assert isinstance(seen[-1], Decision) and seen[-1].kind == "end"
+
+    def test_asyncio_watchers_get_streamed_text_too(self) -> None:
+        async def search() -> Any:
+            return await Sample(Prefix("p\n"), "toy/t1", 1)
+
+        async def main() -> Any:
+            runtime = Runtime({"toy/t1": toy_backend("toy/t1", speed=4)})
+            run = runtime.start(search())
+            task = asyncio.create_task(runtime.settled(run))
+            seen = [item async for item in run.watch()]
+            await task
+            return run, seen
+
+        run, seen = asyncio.run(main())
+        assert "".join(i.text for i in seen if isinstance(i, Progress)) == run.state.text
+        assert isinstance(seen[0], Progress) and isinstance(seen[-1], Decision)
+
+    def test_a_backend_is_told_whether_anybody_watches(self) -> None:
+        backend = toy_backend("toy/t1", speed=4)
+        runtime = Runtime({"toy/t1": backend})
+
+        async def search() -> Any:
+            return await Sample(Prefix("p\n"), "toy/t1", 1)
+
+        run, seen = runtime.start(search()), []
+        runtime.step()
+        (ticket,) = backend.live
+        assert not ticket.watched and not any(isinstance(item, Progress) for item in backend.step())
+        stop = run.subscribe(lambda item: seen.append(item) if isinstance(item, Progress) else None)
+        assert ticket.watched
+        runtime.step()
+        stop()
+        assert not ticket.watched
+        runtime.drive()
+        assert "".join(item.text for item in seen) == run.state.text[8:12], "what was written while somebody watched"
 
     def test_watch_is_an_async_iterator_that_ends(self) -> None:
         async def main() -> Any:

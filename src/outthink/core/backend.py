@@ -14,7 +14,8 @@ CAPABILITIES = frozenset(
     "prefix seed stop logprobs hidden monitor force pause forks latent".split()
 )
 """What a backend may be able to do. `prefix`: it holds prefixes, so a child's bound counts only what is new.
-`continue`: it goes on with an unfinished answer, not only with a prompt; whatever has `prefix` can."""
+`continue`: it goes on with an unfinished answer, not only with a prompt; whatever has `prefix` can.
+`pause`: it stops a `Sample` where its money ends and goes on with it later; it then is a `Pausing` backend."""
 
 
 class Ticket(Protocol):
@@ -23,10 +24,19 @@ class Ticket(Protocol):
     held: Collection[bytes]
     """Digests of the prefixes that this backend has promised to hold for the run that asks."""
     bound: Cost
-    """What was reserved; a backend with `prefix` charges the prompt that stands here."""
+    """What is reserved; a backend with `prefix` charges the prompt that stands here. It can grow while the ticket is in
+    flight, and then nothing else in it changes than the units of what is written (see `Pausing`)."""
 
     @property
     def path(self) -> str: ...
+
+    @property
+    def run(self) -> Any:
+        """Opaque, and the same for all tickets of a run."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody watches the run now. While nobody does, no `Progress` need be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +50,21 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A piece of a reply on its way; goes to those who watch the run, never to methods."""
+    """A piece of a reply on its way; goes to those who watch the run, never to methods.
+
+    The pieces of a ticket add up to the text of its draft. Those of a ticket that nobody watches (`ticket.watched`) may
+    be left out; who begins to watch in the middle of a reply gets the rest of it.
+    """
 
     ticket: Ticket
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A `Sample` has written all output that `ticket.bound` pays for and is not at its end; `Pausing` says the rest."""
+
+    ticket: Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +72,9 @@ class Settled:
     """The end of an attempt: exactly one per submitted ticket, cancelled ones too.
 
     cost: what it really took; `exact=False` where the server would not say, and then it is the upper end.
+    kv: the most bytes of keys and values that the backend held at one moment, while this ticket was in flight, for all
+      tickets of its run together (what they share counts once); 0 where it does not know. `Run.gauges.kv_peak` is the
+      highest of a run.
     """
 
     ticket: Ticket
@@ -58,9 +82,10 @@ class Settled:
     cost: Cost
     failure: Failure | None = None
     exact: bool = True
+    kv: int = 0
 
 
-Item = Progress | Settled
+Item = Progress | Paused | Settled
 
 
 class Backend(Protocol):
@@ -98,4 +123,30 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of threads, connections and memory."""
+        ...
+
+
+class Pausing(Backend, Protocol):
+    """A backend with capability `pause`: its `Sample`s may be paid in slices.
+
+    `submit` hands over the whole request, but `ticket.bound` may pay for less output than the request may have
+    (`max_tokens`, or the context where that is None). When that much has been written and the request is not at its
+    end, the backend reports `Paused(ticket)`, once, and works on it no more until `resume`; it need not keep its keys
+    and values, only what it takes to go on with the same text: reading them again is its own cost, `recomputed`. Where
+    what was paid for is all the request may have, it settles as ever, with finish "length".
+
+    - Look at `ticket.bound` when the output that it paid for is used up, not once at `submit`: it may have grown.
+    - What a paused request writes does not depend on where it was paused.
+    - It gives back its room: `room()` does not count it, and `resume` comes only into room.
+    - `cancel` of a paused ticket: its `Settled` comes as for any other, without `resume`.
+    - `bound` prices slices: it is asked for the same request with another `max_tokens`, also while the ticket is in
+      flight. By how much two such bounds differ may not depend on what is held.
+    """
+
+    def resume(self, ticket: Ticket, request: Request[Any]) -> None:
+        """Go on: `ticket.bound` has grown, or `request` may have less than before.
+
+        `request` takes the place of the one submitted and differs in `max_tokens` only. If that is no more than what
+        is written already, the request settles with finish "length" at the next step.
+        """
         ...

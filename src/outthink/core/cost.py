@@ -110,7 +110,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What does not add: `depth` is the longest chain of awaited requests, `seconds` a clock."""
+    """What does not add.
+
+    depth: the longest chain of awaited requests. kv_peak: the most bytes of keys and values that one backend held for
+    the run at one moment (0: no backend said). seconds: a clock.
+    """
 
     depth: int = 0
     kv_peak: int = 0

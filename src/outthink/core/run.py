@@ -54,7 +54,7 @@ class Run:
         self.listed: deque[Account] = deque()  # accounts whose heads may be looked at
         self.enlisted = False
         self.turn = 0.0  # virtual time of weighted fairness
-        self.tick = self.depth = 0
+        self.tick = self.depth = self.kv_peak = 0
         self.started = self.seconds = 0.0
         self._answer, self._sink = answer, sink
         self._watchers: list[Watcher] = []
@@ -67,8 +67,8 @@ class Run:
 
     @property
     def gauges(self) -> Gauges:
-        """What does not add: the longest chain of awaited requests, and the seconds it took."""
-        return Gauges(depth=self.depth, seconds=self.seconds)
+        """What does not add: the longest chain of awaited requests, the most KV bytes held, and the seconds it took."""
+        return Gauges(depth=self.depth, kv_peak=self.kv_peak, seconds=self.seconds)
 
     @property
     def answer(self) -> str | None:
@@ -107,6 +107,10 @@ class Run:
             self._when_done.append(call)
 
     # -- for the runtime
+
+    @property
+    def watched(self) -> bool:
+        return bool(self._watchers)
 
     @property
     def recording(self) -> bool:

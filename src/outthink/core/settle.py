@@ -46,6 +46,7 @@ class Settler:
         if account.level:
             account.tally.add(cost)
         run.exact = run.exact and item.exact
+        run.kv_peak = max(run.kv_peak, item.kv)
         self._fence(ticket, cost, run)
         zombie = ticket.state == ZOMBIE
         again = failure is not None and failure.retry and not zombie and ticket.attempt < self.retries

@@ -98,6 +98,10 @@ class Ticket:
     def run(self) -> Any:
         return self.account.run
 
+    @property
+    def watched(self) -> bool:
+        return self.account.run.watched  # type: ignore[no-any-return]
+
 
 class Task:
     """A coroutine on its way. `account` pays for it; with a sub-budget of its own, `grant` says what it asks for."""

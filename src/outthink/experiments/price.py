@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from outthink.core.budget import Budget, Limit, Meter, weights
 from outthink.core.cost import Cost
@@ -21,6 +22,8 @@ class Quote:
     held: Collection[bytes] = frozenset()
     bound: Cost = field(default_factory=Cost)
     path: str = "quote"
+    run: Any = None
+    watched: bool = False
 
 
 def one_sample(setting: Setting, problem: Problem, *, tokens: int | None = None) -> Cost:

@@ -54,9 +54,15 @@ class Threaded:
                 self._thread.start()
             self._wake.notify()
 
+    def resume(self, ticket: Ticket, request: Request[Any]) -> None:
+        self._order("resume", ticket, request)
+
     def cancel(self, ticket: Ticket) -> None:
+        self._order("cancel", ticket, None)
+
+    def _order(self, what: str, ticket: Ticket, request: Request[Any] | None) -> None:
         with self._wake:
-            self._orders.append(("cancel", ticket, None))
+            self._orders.append((what, ticket, request))
             self._wake.notify()
 
     def step(self) -> Sequence[Item]:
@@ -102,7 +108,10 @@ class Threaded:
                 continue
             try:
                 assert request is not None
-                self.inner.submit(ticket, request)
+                if what == "submit":
+                    self.inner.submit(ticket, request)
+                else:
+                    self.inner.resume(ticket, request)  # type: ignore[attr-defined]
             except Exception as error:
                 failed.append(Settled(ticket, None, Cost(), Failure(f"submit raised {error!r}")))
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..core.backend import Failure, Item, Progress, Settled, Ticket
+from ..core.backend import Failure, Item, Paused, Progress, Settled, Ticket
 from ..core.budget import Card
 from ..core.cost import Cost
 from ..core.errors import InvalidInput, Unsupported, unknown
@@ -40,20 +40,23 @@ class Toy:
 
     name: the model name that costs are booked under.
     slots: how many requests it works on at once; speed: tokens per sequence and step; latency: steps before the first.
-    context: the longest text, prompt included, that it reads.
+    context: the longest text, prompt included, that it reads. pause: whether it can be paid in slices.
+    A token takes one byte of keys and values; what requests share is counted with each of them.
     """
 
     stepped = True
 
     def __init__(
         self, world: World, *, name: str = "toy/t1", slots: int = 256, speed: int = 8, latency: int = 0,
-        context: int = 4096,
+        context: int = 4096, pause: bool = True,
     ) -> None:  # fmt: skip
         self.world, self.name, self.slots, self.speed, self.latency, self.context = (
             world, name, slots, speed, latency, context
         )  # fmt: skip
-        self.capabilities = frozenset("sample continue score prefix seed stop logprobs monitor force".split())
+        can = "sample continue score prefix seed stop logprobs monitor force" + " pause" * pause
+        self.capabilities = frozenset(can.split())
         self.live: dict[Ticket, _Live] = {}
+        self.paused: dict[Ticket, _Live] = {}
         self.ended: list[Item] = []
 
     def bound(self, ticket: Ticket, request: Request[Any]) -> Cost:
@@ -70,8 +73,12 @@ class Toy:
             raise InvalidInput(f"max_tokens={request.max_tokens}; it is zero or more, or None for what is left")
         if total > self.context:
             raise InvalidInput(f"a text of {total} tokens; the toy reads at most {self.context}")
-        most = min(self.context - total, self.context if request.max_tokens is None else request.max_tokens)
+        most = self.most(request, total)
         return Cost.of(self.name, calls=1, prompt=new, output=most, attended=_attended(total - new, new + most))
+
+    def most(self, request: Sample, total: int) -> int:
+        """Return the most tokens that `request` may write after a prefix of `total` tokens."""
+        return min(self.context - total, self.context if request.max_tokens is None else request.max_tokens)
 
     def room(self) -> int:
         return max(self.slots - len(self.live), 0)
@@ -79,42 +86,68 @@ class Toy:
     def submit(self, ticket: Ticket, request: Request[Any]) -> None:
         self.live[ticket] = _Live(self, ticket, request)
 
+    def resume(self, ticket: Ticket, request: Request[Any]) -> None:
+        live = self.live[ticket] = self.paused.pop(ticket)
+        live.request = request
+
     def cancel(self, ticket: Ticket) -> None:
-        live = self.live.pop(ticket, None)
+        live = self.live.pop(ticket, None) or self.paused.pop(ticket, None)
         if live is not None:
-            self.ended.append(Settled(ticket, None, live.cost(), Failure("cancelled")))
+            self.ended.append(Settled(ticket, None, live.cost(), Failure("cancelled"), kv=live.kv))
 
     def step(self) -> Sequence[Item]:
         out, self.ended = self.ended, []
-        for ticket, live in list(self.live.items()):
+        ends: list[tuple[Ticket, _Live, Any]] = []
+        for ticket, live in self.live.items():
             if live.wait > 0:
                 live.wait -= 1
                 continue
             before = len(live.text)
             reply = live.score() if isinstance(live.request, Score) else live.write(self.speed)
-            if len(live.text) > before:
+            if len(live.text) > before and ticket.watched:
                 out.append(Progress(ticket, live.text[before:]))
-            if reply is not None:
-                del self.live[ticket]
-                out.append(Settled(ticket, reply, live.cost()))
+            if reply is not None or live.spent():
+                ends.append((ticket, live, reply))
+        self._weigh()
+        for ticket, live, reply in ends:
+            del self.live[ticket]
+            if reply is None:
+                self.paused[ticket] = live
+                out.append(Paused(ticket))
+            else:
+                out.append(Settled(ticket, reply, live.cost(), kv=live.kv))
         return out
+
+    def _weigh(self) -> None:
+        everybody = (*self.live.values(), *self.paused.values())
+        held: dict[Any, int] = {}
+        for live in everybody:
+            run = live.ticket.run
+            held[run] = held.get(run, 0) + live.total + live.paid
+        for live in everybody:
+            live.kv = max(live.kv, held[live.ticket.run])
 
     def attach(self, post: Callable[[Sequence[Item]], None]) -> None:
         """Nothing to keep: everything is reported by `step`."""
 
     def close(self) -> None:
         self.live.clear()
+        self.paused.clear()
         self.ended.clear()
 
 
 class _Live:
     """One request at work."""
 
-    __slots__ = ("logprobs", "memory", "owner", "paid", "pending", "request", "rng", "text", "ticket", "wait", "writer")
+    __slots__ = (
+        "kv", "logprobs", "memory", "owner", "paid", "pending", "request", "rng", "text", "ticket", "total", "wait",
+        "writer",
+    )  # fmt: skip
 
     def __init__(self, owner: Toy, ticket: Ticket, request: Any) -> None:
         self.owner, self.ticket, self.request, self.wait = owner, ticket, request, owner.latency
-        self.text, self.paid, self.pending = "", 0, ""
+        self.text, self.paid, self.pending, self.kv = "", 0, "", 0
+        self.total = len(request.prefix.text)
         self.logprobs: list[float] = []
         prompt, *pieces = (node.piece for node in request.prefix.chain())
         written = "".join(pieces)
@@ -130,17 +163,22 @@ class _Live:
         prompt = units.get("prompt", 0)
         if isinstance(self.request, Score):
             return Cost.of(self.owner.name, calls=1, scores=1, prompt=prompt, attended=units["attended"])
-        total = sum(len(node.piece) for node in self.request.prefix.ancestors())
-        attended = _attended(total - prompt, prompt + self.paid)
+        attended = _attended(self.total - prompt, prompt + self.paid)
         return Cost.of(self.owner.name, calls=1, prompt=prompt, output=self.paid, attended=attended)
 
+    def spent(self) -> bool:
+        """Whether all that has been paid for is written."""
+        return self.paid >= self.ticket.bound.counts[self.owner.name].get("output", 0)
+
     def write(self, tokens: int) -> Draft | None:
-        """Write at most `tokens` more; return the draft when it has ended."""
+        """Write at most `tokens` more, and no more than is paid for; return the draft when it has ended."""
         request = self.request
-        most = self.ticket.bound.counts[self.owner.name].get("output", 0)
+        most = self.owner.most(request, self.total)
         for _ in range(tokens):
             if self.paid >= most:
                 return self.draft("length")
+            if self.spent():
+                return None
             if self.pending:
                 char, chance = self.pending[0], self.writer.logprob(self.pending[0])
                 self.pending = self.pending[1:]

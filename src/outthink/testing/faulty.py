@@ -91,6 +91,9 @@ class Faulty:
         self._requests[ticket] = request
         self.backend.submit(ticket, request)
 
+    def resume(self, ticket: Ticket, request: Request[Any]) -> None:
+        self.backend.resume(ticket, request)  # type: ignore[attr-defined]
+
     def cancel(self, ticket: Ticket) -> None:
         if ticket in self._requests:
             self._cancels.append([self.faults.late, ticket])
@@ -106,7 +109,7 @@ class Faulty:
             out, self._waiting = self._waiting + fresh, []
             return out
         out = [item for item in fresh if isinstance(item, Progress)]
-        self._waiting += [item for item in fresh if isinstance(item, Settled)]
+        self._waiting += [item for item in fresh if not isinstance(item, Progress)]
         if self._waiting:
             self._rng.shuffle(self._waiting)
             n = self._rng.randint(0 if self._requests else 1, len(self._waiting))
@@ -114,7 +117,7 @@ class Faulty:
         return out
 
     def _spoil(self, item: Item) -> Item:
-        if isinstance(item, Progress):
+        if not isinstance(item, Settled):
             return item
         request = self._requests.pop(item.ticket)
         fate = self._marked.pop(item.ticket, None)

@@ -266,7 +266,7 @@ class Slip:
 
     def __init__(self, bound: Cost) -> None:
         self.held: frozenset[bytes] = frozenset()
-        self.bound, self.path = bound, "test/0"
+        self.bound, self.path, self.run, self.watched = bound, "test/0", None, True
 
 
 class Client:

@@ -192,7 +192,7 @@ class OpenAI:
                 answer=flight.answer,
                 can=can,
                 place=self._place,
-                show=lambda text: self._post([Progress(flight.ticket, text)]),
+                show=lambda text: self._post([Progress(flight.ticket, text)]) if flight.ticket.watched else None,
             )
         except Unsupported as error:
             return self._failed(flight, Failure(str(error)), spent=flight.sent)

@@ -272,6 +272,48 @@ def streams_add_up(case: BackendCase) -> None:
                 assert desk.streamed[slip] == desk.settled[slip].reply.text
 
 
+def slices_do_not_change_a_draft(case: BackendCase) -> None:
+    """With capability `pause`: paid token by token or at once, a seeded draft is the same and costs the same."""
+    with case.desk() as desk:
+        if not {"pause", "seed"} <= desk.backend.capabilities:
+            return
+        whole = [desk.serve([case.sample(i)])[0] for i in range(4)]
+    with case.desk() as desk:
+        before = desk.backend.room()
+        slips = [desk.offer(case.sample(i), paid=1 + i % 2) for i in range(4)]
+        while desk.flying:
+            while len(desk.paused) < len(desk.flying):
+                desk.turn()
+            if len(desk.flying) == 4:
+                assert desk.backend.room() == before, "what is paused takes room"
+            for slip in list(desk.paused):
+                assert slip.bound.total("output") < case.max_tokens, "paused although the whole was paid for"
+                desk.resume(slip, more=1)
+        for end, slip in zip(whole, slips, strict=True):
+            assert desk.settled[slip].reply.text == end.reply.text
+            assert desk.settled[slip].cost.total("output") == end.cost.total("output")
+        assert_bounded(desk)
+
+
+def what_is_paused_can_end(case: BackendCase) -> None:
+    """With capability `pause`: a paused ticket ends where it is when it is cut there, and when it is cancelled."""
+    with case.desk() as desk:
+        if "pause" not in desk.backend.capabilities:
+            return
+        slips = [desk.offer(case.sample(i), paid=1) for i in range(2)]
+        while len(desk.paused) < 2:
+            assert desk.flying.keys() >= set(slips), "a draft of a single token: no prompt of this case can be paused"
+            desk.turn()
+        desk.resume(slips[0], more=0, request=case.sample(0, max_tokens=1))
+        del desk.paused[slips[1]]
+        desk.backend.cancel(slips[1])
+        desk.finish()
+        cut, cancelled = (desk.settled[slip] for slip in slips)
+        assert only([cut]).finish == "length" and cut.cost.total("output") == 1
+        assert cancelled.reply is None and cancelled.cost.total("output") == 1
+        assert_bounded(desk)
+
+
 def close_may_be_called_twice(case: BackendCase) -> None:
     """Closing lets go of everything, in flight or not, and closing again does nothing."""
     backend = case.make()
@@ -293,5 +335,6 @@ BACKEND_LAWS = (
     every_ticket_settles_exactly_once, costs_stay_within_their_bounds, costs_are_what_was_served,
     cancelled_tickets_settle, room_is_kept, drafts_continue_their_prefix, held_prefixes_cost_nothing_again,
     max_tokens_is_kept, stops_end_a_draft, seeds_decide, logprobs_are_one_per_token, monitors_halt,
-    the_unsupported_is_refused_unpaid, rewards_are_probabilities, streams_add_up, close_may_be_called_twice,
+    the_unsupported_is_refused_unpaid, rewards_are_probabilities, streams_add_up, slices_do_not_change_a_draft,
+    what_is_paused_can_end, close_may_be_called_twice,
 )  # fmt: skip

@@ -70,6 +70,9 @@ class Watched:
         self.flying.add(ticket)
         self.backend.submit(ticket, request)
 
+    def resume(self, ticket: Ticket, request: Request[Any]) -> None:
+        self.backend.resume(ticket, request)  # type: ignore[attr-defined]
+
     def cancel(self, ticket: Ticket) -> None:
         self.backend.cancel(ticket)
 
