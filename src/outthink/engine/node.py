@@ -1,0 +1,111 @@
+"""A node of the forest: one page of tokens that texts share, and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from outthink.engine.pages import PAGE
+
+
+class Node:
+    """At most 16 tokens behind those of its parent, and what is known of them.
+
+    Fields that whoever computes reads and writes:
+      ready: how many of its tokens have keys and values in `page`, counted from its first.
+      ends: the hidden state after the token at an offset in this node, where somebody wanted it kept.
+      values: float32 [len(tokens)], NaN where unknown: rewards (reward models) or log-probabilities.  None: none known.
+      owed: tokens whose computation was paid and is still to come (drawn but not computed, or computed and evicted).
+    Fields that only the forest writes:
+      parent (None at the root and after the node was let go of), tokens, start (position of its first token),
+      children (by their tokens), page (-1: no memory),
+      refs: requests and branches that end here.  names: prefixes that end here.
+      used: the step in which it was last touched.  priority: see Forest.prioritise.
+      pins: pins here, and children with pins below.
+      wants: refs, names, own pins, and children that are wanted: at zero nobody asks for it or for anything behind it.
+      anchors: refs, own pins, 1 for memory, and children that are anchored: at 1 with memory it can be evicted.
+      queued: the number of its entry in the eviction queue, -1 without.
+    """
+
+    __slots__ = (
+        "anchors",
+        "children",
+        "ends",
+        "names",
+        "owed",
+        "page",
+        "parent",
+        "pins",
+        "priority",
+        "queued",
+        "ready",
+        "refs",
+        "start",
+        "tokens",
+        "used",
+        "values",
+        "wants",
+    )
+
+    def __init__(self, parent: Node | None, tokens: tuple[int, ...], *, start: int, used: int) -> None:
+        self.parent, self.tokens, self.start, self.used = parent, tokens, start, used
+        self.children: dict[tuple[int, ...], Node] = {}
+        self.ends: dict[int, Tensor] = {}
+        self.values: NDArray[np.float32] | None = None
+        self.page = self.queued = -1
+        self.ready = self.owed = self.refs = self.names = self.pins = self.wants = self.anchors = 0
+        self.priority = 0.0
+
+    def __repr__(self) -> str:
+        place = f"{self.start}..{self.start + len(self.tokens)}"
+        return f"Node({place}, page={self.page}, ready={self.ready}, refs={self.refs}, names={self.names})"
+
+    @property
+    def full(self) -> bool:
+        return len(self.tokens) == PAGE
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of its tokens have keys and values (its last hidden state is another matter: see `ends`)."""
+        return self.ready == len(self.tokens)
+
+    @property
+    def end(self) -> int:
+        """The number of tokens from the root to the end of this node."""
+        return self.start + len(self.tokens)
+
+    def advance(self, count: int) -> int:
+        """Note that `count` tokens more were computed; return how many of them nobody had paid for."""
+        owed = min(self.owed, count)
+        self.ready, self.owed = self.ready + count, self.owed - owed
+        return count - owed
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is in memory now.
+
+    pages, physical_bytes: in use, each counted once.  peak: the most pages ever.
+    logical_bytes: what the live branches would take if nothing were shared.
+    """
+
+    pages: int
+    peak: int
+    physical_bytes: int
+    logical_bytes: int
+    nodes: int
+
+
+def check_known(node: Node) -> None:
+    """Raise ValueError for a node that is no longer part of the forest."""
+    if node.parent is None:
+        raise ValueError(f"{node!r} was let go of; ask path() again, and hold or name it within the step")
+
+
+def check_counted(count: int, what: str) -> None:
+    """Raise ValueError when there is nothing to undo."""
+    if count <= 0:
+        raise ValueError(f"the node is not {what}; undo only what was done, and once")
