@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from outthink.engine.checkpoint import Config
+from outthink.core.errors import Unsupported
+from outthink.engine.config import Config
+from outthink.engine.rope import frequencies
 
 
 class Norm(nn.Module):
@@ -90,11 +92,14 @@ class Trunk(nn.Module):
 class Llama(nn.Module):
     """A language model, or a reward model if the config says so.
 
-    Weights start for training: residual branches at zero, so that every layer begins as the identity.
+    Weights start for training: residual branches at zero, so that every layer begins as the identity.  Raises
+    Unsupported for what the other families have besides: the engine serves them, training is for plain Llamas.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        if config.qkv_bias or config.o_bias or config.qk_norm or config.sliding_window is not None:
+            raise Unsupported(f"training knows plain Llamas, not {config.architecture} with biases, norms or windows")
         self.config = config
         self.model = Trunk(config)
         if config.is_reward_model:
@@ -126,9 +131,9 @@ class Llama(nn.Module):
 
 def rotary(positions: Tensor, config: Config) -> tuple[Tensor, Tensor]:
     """Return the cosines and sines [..., 1, head_dim/2] that rotate queries and keys at `positions` [...]."""
-    half = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=positions.device) / config.head_dim
-    angles = positions.float()[..., None] * config.rope_theta**-half
-    return angles.cos()[..., None, :], angles.sin()[..., None, :]
+    turns, factor = frequencies(config)
+    angles = positions.float()[..., None] * turns.to(positions.device)
+    return angles.cos()[..., None, :] * factor, angles.sin()[..., None, :] * factor
 
 
 def rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
