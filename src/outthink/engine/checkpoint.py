@@ -1,22 +1,24 @@
-"""Checkpoints in the Hugging Face Llama format: a folder of config.json, model.safetensors and tokenizer.json.
+"""Checkpoints in the Hugging Face format: a folder of config.json, safetensors (one file, or shards with an index) and
+tokenizer.json; generation_config.json is read where it is.
 
-Two architectures are read and written: `LlamaForCausalLM` (a language model) and `LlamaForTokenClassification`
-with one label (a reward model: the reward of a prefix is sigmoid(score at its last token)).  The files are those
-that transformers, vLLM and llama.cpp read, so a checkpoint made here runs there and the other way round.
+Language models of the families in `config.FAMILIES`, and reward models: the same with a token classification head of
+one label (the reward of a prefix is sigmoid(score at its last token)).  The files are those that transformers, vLLM
+and llama.cpp read, so a checkpoint made here runs there and the other way round.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from outthink.engine.config import LANGUAGE_MODEL, REWARD_MODEL, Config
 from outthink.engine.errors import CheckpointError
+from outthink.engine.shards import SINGLE, Weights, read_weights, write_weights
 from outthink.engine.size import shapes
 
 __all__ = [
@@ -25,35 +27,21 @@ __all__ = [
     "CheckpointError",
     "Config",
     "load_checkpoint",
+    "read_config",
     "save_checkpoint",
     "shapes",
 ]
 
 
-def load_checkpoint(folder: str | Path) -> tuple[Config, dict[str, torch.Tensor], Tokenizer]:
+def load_checkpoint(folder: str | Path) -> tuple[Config, Mapping[str, Tensor], Tokenizer]:
     """Return (config, weights by their Hugging Face names, tokenizer) of the checkpoint in `folder`.
 
-    Weights keep the type they are stored in.  Raises CheckpointError for a missing, truncated or foreign file,
-    a missing or extra weight, and a wrong shape.
+    Weights keep the type they are stored in and are mapped from their files when they are asked for (`Weights`).
+    Raises CheckpointError for a missing, truncated or foreign file, a missing or extra weight, and a wrong shape.
     """
     folder = Path(folder)
-    config = Config.from_json(_read_config(folder), source=str(folder / "config.json"))
-    weights = _read_weights(folder)
-    if config.tie_word_embeddings:
-        weights.pop("lm_head.weight", None)
-    wanted = shapes(config)
-    missing, extra = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
-    if missing or extra:
-        raise CheckpointError(
-            f"{folder}: weights do not fit config.json: missing {missing[:3] or 'none'}, "
-            f"unknown {extra[:3] or 'none'}; the two files must come from the same model"
-        )
-    for name, shape in wanted.items():
-        if tuple(weights[name].shape) != shape:
-            raise CheckpointError(
-                f"{folder}: {name} has shape {tuple(weights[name].shape)}, config.json asks for "
-                f"{shape}; the two files must come from the same model"
-            )
+    config = read_config(folder)
+    weights = _fitting(read_weights(folder), config, folder)
     path = _existing(folder, "tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -62,10 +50,28 @@ def load_checkpoint(folder: str | Path) -> tuple[Config, dict[str, torch.Tensor]
     return config, weights, tokenizer
 
 
+def read_config(folder: str | Path) -> Config:
+    """Return the Config of the checkpoint in `folder`: of config.json, with the ends of text of
+    generation_config.json if there is one.  Raises CheckpointError for what cannot be used."""
+    folder = Path(folder)
+    path = folder / "generation_config.json"
+    generation = _read_json(path) if path.is_file() else None
+    return Config.from_json(
+        _read_json(_existing(folder, "config.json")), generation=generation, source=str(folder / "config.json")
+    )
+
+
 def save_checkpoint(
-    folder: str | Path, config: Config, *, weights: dict[str, torch.Tensor], tokenizer: Tokenizer
+    folder: str | Path,
+    config: Config,
+    *,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    shard_bytes: int | None = None,
 ) -> None:
-    """Write config.json, model.safetensors (float32) and tokenizer.json to `folder`, which is made if needed.
+    """Write config.json, the weights (float32) and tokenizer.json to `folder`, which is made if needed.
+
+    shard_bytes: None for one model.safetensors; else files of about that size, with an index.
 
     Raises CheckpointError if the weights do not fit the config; nothing is written then.
     """
@@ -75,43 +81,47 @@ def save_checkpoint(
         raise CheckpointError(f"{folder}: weights do not fit the config, e.g. {wrong}; nothing was written")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
+    write_weights(folder, weights, shard_bytes=shard_bytes)
     (folder / "config.json").write_text(json.dumps(config.to_json(), indent=2, sort_keys=True) + "\n")
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _fitting(weights: Weights, config: Config, folder: Path) -> Weights:
+    """Return the weights that `config` asks for.  What may lie beside them: a copy of tied embeddings, and tables of
+    rotations, which follow from the config."""
+    wanted, found = shapes(config), weights.shapes
+    extra = {name for name in found.keys() - wanted.keys() if not name.endswith("rotary_emb.inv_freq")}
+    if config.tie_word_embeddings:
+        extra.discard("lm_head.weight")
+    missing = sorted(wanted.keys() - found.keys())
+    if missing or extra:
+        raise CheckpointError(
+            f"{folder}: weights do not fit config.json: missing {missing[:3] or 'none'}, "
+            f"unknown {sorted(extra)[:3] or 'none'}; the two files must come from the same model"
+        )
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise CheckpointError(
+                f"{folder}: {name} has shape {found[name]}, config.json asks for "
+                f"{shape}; the two files must come from the same model"
+            )
+    return weights.only(wanted)
 
 
 def _existing(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         raise CheckpointError(
-            f"{path}: no such file; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
+            f"{path}: no such file; a checkpoint folder holds config.json, {SINGLE} and tokenizer.json"
         )
     return path
 
 
-def _read_config(folder: Path) -> dict:
-    path = _existing(folder, "config.json")
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); copy the model's own config.json") from error
+        raise CheckpointError(f"{path}: not JSON ({error}); copy the model's own {path.name}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: holds a {type(data).__name__}, a JSON object is needed")
     return data
-
-
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    weights: dict[str, torch.Tensor] = {}
-    for name in names:
-        path = _existing(folder, name)
-        try:
-            with safe_open(path, framework="pt") as file:
-                weights |= {key: file.get_tensor(key) for key in file.keys()}
-        except SafetensorError as error:
-            raise CheckpointError(f"{path}: truncated or corrupt ({error}); fetch it again") from error
-    return weights
