@@ -104,14 +104,14 @@ def test_undoing_what_was_not_done_is_refused():
 def test_reserving_copies_the_beginning_that_a_sibling_has_computed():
     trees = forest()
     first = fill(trees, [1, 2, 3, 4, 5])[-1]
-    first.ends = {1: torch.ones(1), 4: torch.zeros(1)}
+    first.ends = {3: torch.ones(1), 4: torch.zeros(1)}
     first.values = np.arange(5, dtype=np.float32)
     second = trees.path([1, 2, 3, 9])[-1]
     second.owed = 4
     trees.reserve(second)
     assert (second.ready, second.complete, second.owed) == (3, False, 1)
     assert read(trees, [second.page], 3) == [1, 2, 3]
-    assert list(second.ends) == [1]
+    assert list(second.ends) == [3]
     assert second.values[:3].tolist() == [0, 1, 2] and np.isnan(second.values[3])
 
 
@@ -216,15 +216,70 @@ def test_named_contents_go_by_priority_and_then_by_last_use():
 
 
 def test_a_priority_that_falls_later_counts():
-    trees = forest(2)
-    a, b = named(trees, [1]), named(trees, [2])
+    trees = forest(3)
+    a, b, c = (named(trees, [i]) for i in range(3))
+    for node, priority in ((a, 2.0), (b, 3.0), (c, 1.0)):
+        trees.prioritise(node, priority)
     trees.tick()
-    trees.prioritise(b, 1.0)
-    trees.prioritise(a, 2.0)
-    trees.prioritise(b, 3.0)
-    trees.prioritise(b, 1.5)
-    fill(trees, [3])
+    fill(trees, [10])
+    assert not c.complete
+    trees.prioritise(b, 0.5)
+    fill(trees, [11])
     assert a.complete and not b.complete
+
+
+def test_what_is_held_without_being_looked_up_is_safe_too():
+    trees = forest(2)
+    node = named(trees, range(20))
+    trees.tick()
+    trees.hold(node)
+    with pytest.raises(OutOfPages):
+        fill(trees, [99])
+    assert node.complete and node.parent.complete
+
+
+def test_a_page_is_not_made_at_the_cost_of_those_before_it():
+    trees = forest(2)
+    node = named(trees, range(20))
+    trees.tick()
+    trees.release(fill(trees, [99])[-1])
+    trees.tick()
+    fill(trees, [98])
+    trees.tick()
+    with pytest.raises(OutOfPages):
+        trees.reserve(node)
+    assert node.parent.complete
+
+
+def test_loose_contents_that_were_looked_at_go_leaves_first():
+    trees = forest(4, loose=8)
+    a, b = named(trees, range(17)), named(trees, [*range(16), 5])
+    trees.tick()
+    trees.unname(a)
+    trees.unname(b)
+    trees.path(a.parent.tokens + a.tokens)
+    trees.path(b.parent.tokens + b.tokens)
+    trees.tick()
+    gone = []
+    for i in range(4):
+        fill(trees, [100 + i])
+        gone.append([a.parent is None, b.parent is None, len(trees.path(range(16))[0].children)])
+        if i == 2:
+            break
+    assert gone == [[False, False, 2], [True, False, 1], [True, True, 0]]
+
+
+def test_a_node_that_was_looked_at_outlives_what_was_behind_it():
+    trees = forest(1, loose=1)
+    path = trees.path(range(20))
+    trees.hold(path[-1])
+    trees.reserve(path[-1])  # not before its parent, as one should
+    trees.tick()
+    trees.release(path[-1])
+    looked_at = trees.path(range(16))[-1]
+    fill(trees, [99])
+    assert path[-1].parent is None
+    trees.hold(looked_at)
 
 
 def test_a_named_node_that_is_evicted_keeps_its_name_and_owes_what_was_paid_for():
@@ -402,6 +457,28 @@ def test_a_page_without_anything_computed_is_given_back():
     trees.grow(branch, 17)
     path = trees.publish(branch, [16], ready=16)
     assert (path[-1].page, path[-1].ready, path[-1].owed, trees.usage().pages) == (-1, 0, 1, 1)
+
+
+def test_tokens_without_pages_of_their_own_are_owed():
+    trees = forest()
+    path = fill(trees, range(20))
+    node = trees.publish(trees.fork(path), [20, 21], ready=20)[-1]
+    assert (node.page, node.ready, node.owed, path[-1].ready) == (-1, 0, 6, 4)
+    trees.reserve(node)
+    assert (node.ready, node.owed) == (4, 2)
+
+
+def test_what_is_published_and_never_named_leaves_nothing_behind():
+    trees = forest()
+    path = fill(trees, range(32))
+    branch = trees.fork(path)
+    trees.release(path[-1])
+    write(trees, branch, [32, 33])
+    trees.tick()
+    trees.publish(branch, [32, 33], ready=34)
+    assert trees.usage().pages == 3
+    trees.tick()
+    assert (trees.usage().pages, len(trees)) == (0, 0)
 
 
 def test_publishing_nothing_returns_the_path_of_the_fork():

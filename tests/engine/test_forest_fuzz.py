@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from outthink.core.errors import InvalidInput
-from outthink.engine.branch import Branch
 from outthink.engine.forest import Forest
-from outthink.engine.node import Node
+from outthink.engine.node import Branch, Node
 from outthink.engine.pages import PAGE, OutOfPages, Pages
 
 
@@ -76,6 +75,14 @@ class World:
         assert tuple(token for node in path for token in node.tokens) == tokens
         if path and self.draw.random() < 0.9:
             self.forest.hold(path[-1])
+            self.requests.append(Request(tokens, path, [node.ready for node in path]))
+
+    def return_to(self) -> None:
+        """Hold a named node without looking it up."""
+        if self.names:
+            tokens, node = self.draw.choice(self.names)
+            path = node.path()
+            self.forest.hold(node)
             self.requests.append(Request(tokens, path, [node.ready for node in path]))
 
     def compute(self) -> None:
@@ -148,6 +155,7 @@ class World:
             start = writing.branch.start
             tokens = writing.tokens[: self.draw.choice((None, None, max(start, len(writing.tokens) - 2)))]
             ready = min(len(tokens), len(writing.stored))
+            tokens = tokens + [self.draw.randint(0, 1)] * self.draw.choice((0, 0, 1))  # drawn, and no page for it
             path = self.forest.publish(writing.branch, tokens[start:], ready=ready)
             assert [token for node in path for token in node.tokens] == tokens
             if path and self.draw.random() < 0.8:
@@ -281,6 +289,7 @@ class World:
 
 ACTS = {
     World.ask: 6,
+    World.return_to: 1,
     World.compute: 10,
     World.let_go: 5,
     World.fork: 5,

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from outthink.core.errors import InvalidInput
 from outthink.engine.eviction import Keeper
-from outthink.engine.node import Node, check_known
+from outthink.engine.node import Branch, Node, check_known
 from outthink.engine.pages import PAGE
-
-
-@dataclass(slots=True, eq=False)
-class Branch:
-    """A text that is being written behind a computed path: only its own pages are new.
-
-    path: the nodes it continues, the last of which may be partial.
-    pages: the block table from position 0 on: `shared` pages that belong to nodes, then private ones.
-    shared: includes a partial last page until something is written behind it; then that page is copied.
-    start: tokens of the path.  length: tokens that there is room for, at least `start`.
-    """
-
-    path: tuple[Node, ...]
-    pages: list[int]
-    shared: int
-    start: int
-    length: int
-    live: bool = True
 
 
 class Branches:

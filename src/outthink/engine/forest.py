@@ -87,7 +87,7 @@ class Forest:
         source, count = _alike(node)
         if source is not None:
             self.pages.copy(source.page, page, count=count)
-            node.ends.update((at, end) for at, end in source.ends.items() if at < count)
+            node.ends.update((at, end) for at, end in source.ends.items() if at <= count)
             if source.values is not None and node.values is None:
                 node.values = np.full(len(node.tokens), np.nan, dtype=np.float32)
                 node.values[:count] = source.values[:count]

@@ -1,4 +1,4 @@
-"""A node of the forest: one page of tokens that texts share, and what is known of them."""
+"""The nouns of the forest: a page that texts share, a text that is being written, and what all of it takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Node:
 
     Fields that whoever computes reads and writes:
       ready: how many of its tokens have keys and values in `page`, counted from its first.
-      ends: the hidden state after the token at an offset in this node, where somebody wanted it kept.
+      ends: the hidden state after the first n of its tokens, by n (1 to 16), where somebody wanted it kept.
       values: float32 [len(tokens)], NaN where unknown: rewards (reward models) or log-probabilities.  None: none known.
       owed: tokens whose computation was paid and is still to come (drawn but not computed, or computed and evicted).
     Fields that only the forest writes:
@@ -77,11 +77,38 @@ class Node:
         """The number of tokens from the root to the end of this node."""
         return self.start + len(self.tokens)
 
+    def path(self) -> list[Node]:
+        """Return the nodes from the root's child to this one."""
+        nodes, node = [], self
+        while node.parent is not None:
+            nodes.append(node)
+            node = node.parent
+        nodes.reverse()
+        return nodes
+
     def advance(self, count: int) -> int:
         """Note that `count` tokens more were computed; return how many of them nobody had paid for."""
         owed = min(self.owed, count)
         self.ready, self.owed = self.ready + count, self.owed - owed
         return count - owed
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """A text that is being written behind a computed path: only its own pages are new.
+
+    path: the nodes it continues, the last of which may be partial.
+    pages: the block table from position 0 on: `shared` pages that belong to nodes, then private ones.
+    shared: includes a partial last page until something is written behind it; then that page is copied.
+    start: tokens of the path.  length: tokens that there is room for, at least `start`.
+    """
+
+    path: tuple[Node, ...]
+    pages: list[int]
+    shared: int
+    start: int
+    length: int
+    live: bool = True
 
 
 @dataclass(frozen=True, slots=True)
