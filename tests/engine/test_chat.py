@@ -89,7 +89,7 @@ def test_what_goes_wrong_is_said(tmp_path, template, talk, message):
 
 @pytest.mark.parametrize("message", [{"role": "robot", "content": ""}, {"role": "user"}, {"content": "x"}])
 def test_a_message_has_a_role_and_a_content(tmp_path, message):
-    with pytest.raises(InvalidInput, match="role .*content"):
+    with pytest.raises(InvalidInput, match=r"role .*content"):
         render(keep(tmp_path, chat_template="x"), [message])
 
 

@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from outthink.core.errors import InvalidInput
-from outthink.engine.linear import KINDS, linear
+from outthink.engine.linear import linear
 from outthink.engine.quantised import Int4, quantise4, quantise8
+from outthink.engine.size import KINDS
 
 # Of the standard deviation of the result, for normal weights: rounding of 8 mantissa bits, 8 and 4 bits.
 ERROR = {"float32": 1e-5, "bfloat16": 0.01, "int8": 0.02, "int4": 0.12}

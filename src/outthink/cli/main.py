@@ -16,6 +16,7 @@ COMMANDS = {
     "solve": "Answer one prompt within a budget.",
     "compare": "Compare methods on a task at equal budgets.",
     "papers": "List the methods, or say everything about one.",
+    "models": "List the models, or say what a checkpoint folder needs.",
     "show": "Show where the tokens of a finished run went.",
     "demo": "Watch a small model get better with its budget.",
 }

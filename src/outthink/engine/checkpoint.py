@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from outthink.engine.config import LANGUAGE_MODEL, REWARD_MODEL, Config
+from outthink.engine.config import LANGUAGE_MODEL, REWARD_MODEL, Config, existing, read_config
 from outthink.engine.errors import CheckpointError
-from outthink.engine.shards import SINGLE, Weights, read_weights, write_weights
+from outthink.engine.shards import Weights, read_weights, write_weights
 from outthink.engine.size import shapes
 
 __all__ = [
@@ -42,23 +41,12 @@ def load_checkpoint(folder: str | Path) -> tuple[Config, Mapping[str, Tensor], T
     folder = Path(folder)
     config = read_config(folder)
     weights = _fitting(read_weights(folder), config, folder)
-    path = _existing(folder, "tokenizer.json")
+    path = existing(folder, "tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises a bare Exception
         raise CheckpointError(f"{path}: not a tokenizer ({error}); copy the model's own tokenizer.json") from error
     return config, weights, tokenizer
-
-
-def read_config(folder: str | Path) -> Config:
-    """Return the Config of the checkpoint in `folder`: of config.json, with the ends of text of
-    generation_config.json if there is one.  Raises CheckpointError for what cannot be used."""
-    folder = Path(folder)
-    path = folder / "generation_config.json"
-    generation = _read_json(path) if path.is_file() else None
-    return Config.from_json(
-        _read_json(_existing(folder, "config.json")), generation=generation, source=str(folder / "config.json")
-    )
 
 
 def save_checkpoint(
@@ -106,22 +94,3 @@ def _fitting(weights: Weights, config: Config, folder: Path) -> Weights:
                 f"{shape}; the two files must come from the same model"
             )
     return weights.only(wanted)
-
-
-def _existing(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such file; a checkpoint folder holds config.json, {SINGLE} and tokenizer.json"
-        )
-    return path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); copy the model's own {path.name}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: holds a {type(data).__name__}, a JSON object is needed")
-    return data

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from outthink.engine.errors import CheckpointError
@@ -130,6 +132,27 @@ class Config:
         return cls(**values)
 
 
+def read_config(folder: str | Path) -> Config:
+    """Return the Config of the checkpoint in `folder`: of config.json, with the ends of text of
+    generation_config.json if there is one.  Raises CheckpointError for what cannot be used."""
+    folder = Path(folder)
+    path = folder / "generation_config.json"
+    generation = _read_json(path) if path.is_file() else None
+    return Config.from_json(
+        _read_json(existing(folder, "config.json")), generation=generation, source=str(folder / "config.json")
+    )
+
+
+def existing(folder: Path, name: str) -> Path:
+    """Return the path of a file of a checkpoint; raise CheckpointError if it is not there."""
+    path = folder / name
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file; a checkpoint folder holds config.json, model.safetensors and tokenizer.json"
+        )
+    return path
+
+
 def _check(data: Mapping[str, Any], architecture: str, *, source: str) -> None:
     missing = [name for name in _REQUIRED if name not in data]
     if missing:
@@ -175,3 +198,13 @@ def _window(data: Mapping[str, Any], family: str, context: int, *, source: str) 
             f"texts stay below {window} tokens (nothing changes for those)"
         )
     return window if kinds[0] == "sliding_attention" else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); copy the model's own {path.name}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: holds a {type(data).__name__}, a JSON object is needed")
+    return data

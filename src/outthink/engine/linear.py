@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from outthink.core.errors import unknown
 from outthink.engine.quantised import Int4, Int8
-
-KINDS = ("float32", "bfloat16", "int8", "int4")
+from outthink.engine.size import KINDS
 
 _FEW = 16  # rows below which the kernels compared; from there on one kernel only, so that bits do not depend on rows
 _SMALL = 1 << 19  # multiplications below which oneDNN's call (10 us) costs more than its kernel saves

@@ -6,10 +6,10 @@ from math import prod
 
 from outthink.engine.config import Config
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5}
-"""Bytes of a weight of a projection by the type it is computed in."""
-_SCALES = {"int8": 4.0, "int4": 4.0 / 32}
-"""Bytes of scales (int4: and zeros) beside it: for each output, and for each weight by groups of 32 inputs."""
+KINDS = ("float32", "bfloat16", "int8", "int4")
+_PROJECTION = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 32}
+"""Bytes of a weight of a projection. int4: with a scale and an offset for each 32 inputs."""
+_LANES = 16  # heads are kept this wide, or a multiple
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
@@ -47,3 +47,32 @@ def shapes(config: Config) -> dict[str, tuple[int, ...]]:
 def parameters(config: Config) -> int:
     """Return the number of weights."""
     return sum(prod(shape) for shape in shapes(config).values())
+
+
+def weight_bytes(config: Config, kind: str) -> int:
+    """Return the bytes of the weights as the engine holds them, computing in `kind` (one of `KINDS`).
+
+    Few bits are for the projections of the layers: embeddings and the output layer are bfloat16 then.  A tied output
+    layer counts besides the embeddings: it is laid out for products, they are read row by row.
+    """
+    total = 0.0
+    for name, shape in shapes(config).items():
+        if len(shape) == 1:
+            total += 4 * shape[0]
+        elif ".layers." in name:
+            total += _PROJECTION[kind] * prod(shape) + (2 * shape[0] if kind == "int8" else 0)
+        else:
+            total += _plain(kind) * prod(shape)
+    if config.tie_word_embeddings and not config.is_reward_model:
+        total += _plain(kind) * config.vocab_size * config.hidden_size
+    return round(total)
+
+
+def kv_bytes(config: Config, kind: str) -> int:
+    """Return the bytes of the keys and values of one token over all layers, computing in `kind`."""
+    width = -(-config.head_dim // _LANES) * _LANES
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * width * _plain(kind)
+
+
+def _plain(kind: str) -> int:
+    return 4 if kind == "float32" else 2

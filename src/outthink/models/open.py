@@ -1,7 +1,7 @@
 """From the name of a model to the backend that serves it.
 
 embedded/reasoner      a model that comes with Outthink
-engine/PATH            a checkpoint folder in the Hugging Face Llama format
+engine/PATH            a checkpoint folder in the Hugging Face format: Llama, Mistral, Qwen2 or Qwen3
 openai/NAME            a model of an OpenAI-compatible server (OPENAI_BASE_URL, OPENAI_API_KEY)
 toy/t1                 a model of closed forms, for tests and for a first look
 """
@@ -162,20 +162,16 @@ def _missing(what: str, error: ImportError, extra: str) -> InvalidInput:
     return InvalidInput(f"{what} needs {error.name}, which is not installed: pip install 'outthink[{extra}]'")
 
 
-def _size(config: Any) -> Card:
-    """Return parameters and FLOPs per attended position of a Llama-format config; nothing if it is not one."""
+def _size(data: Any) -> Card:
+    """Return parameters and FLOPs per attended position of a checkpoint's config.json; nothing if it is not one."""
+    from ..engine.config import Config
+    from ..engine.errors import CheckpointError
+    from ..engine.size import parameters
+
     try:
-        d, wide, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
-        heads = config["num_attention_heads"]
-        head = config.get("head_dim") or d // heads
-        keys = (config.get("num_key_value_heads") or heads) * head
-        layer = 2 * d + 2 * heads * head * d + 2 * keys * d + 3 * d * wide
-        params = layers * layer + d + config["vocab_size"] * d
-        if "LlamaForTokenClassification" in (config.get("architectures") or ()):
-            params += d + 1
-        elif not config.get("tie_word_embeddings"):
-            params += config["vocab_size"] * d
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError):
+        config = Config.from_json(data)
+    except (CheckpointError, AttributeError, KeyError, TypeError):
         return Card()
     # Scores and weighted sum: 2 * 2 FLOPs for each query channel, layer and attended position.
-    return Card(params=params, attention=4 * heads * head * layers)
+    heads = config.num_attention_heads * config.head_dim
+    return Card(params=parameters(config), attention=4 * heads * config.num_hidden_layers)
