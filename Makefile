@@ -11,11 +11,11 @@ BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.outthink-installed
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_FLAGS)
 
-.PHONY: help setup demo results test check docs format coverage claims bench train integration constraints clean
+.PHONY: help setup demo results test check docs format coverage claims bench peers engine-bench train integration constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(STAMP)  ## virtual environment with the pinned versions
 
@@ -56,8 +56,18 @@ claims: $(STAMP)  ## what the papers claim, measured (slow), and the pages that 
 	$(BIN)/python -m outthink.papers
 
 bench: $(STAMP)  ## what the runtime and the engine take
-	@for script in $(filter-out benchmarks/readme_table.py,$(wildcard benchmarks/*.py)); do \
+	@for script in $(filter-out benchmarks/readme_table.py,$(wildcard benchmarks/*.py)) benchmarks/engine/embedded.py; do \
 	    echo "== $$script"; $(BIN)/python $$script || exit 1; \
+	done
+
+# In a virtual environment of their own, in the system's temporary folder.
+peers: $(STAMP)  ## transformers and llama.cpp, to be measured beside the engine
+	$(BIN)/python benchmarks/engine/peers.py --pip-flags "$(PIP_FLAGS)"
+
+engine-bench: peers  ## the engine beside others (hours), and the tables in docs/engine.md
+	$(BIN)/python benchmarks/engine/shapes.py --check
+	@for name in many_samples search early_stop single_stream growth embedded tables; do \
+	    echo "== $$name"; $(BIN)/python benchmarks/engine/$$name.py || exit 1; \
 	done
 
 # About an hour on two cores for each; what is shipped stays as it is until somebody copies the new folder over it.

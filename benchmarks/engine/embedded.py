@@ -1,6 +1,6 @@
 """How fast the engine generates and scores, and what it does to transformers.
 
-    python benchmarks/engine_speed.py [--model FOLDER] [--threads N] [--quick] [-o benchmarks/results/engine_speed.json]
+    python benchmarks/engine/embedded.py [--model FOLDER] [--threads N] [--quick] [-o FILE]
 
 Word problems of the held-out split, drafts at temperature 0.8 that end when the model ends them.  `concurrent` requests
 are in flight at any time, each with a prompt of its own or 16 to a prompt; four times as many are served.  Prefill is
@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "engine_speed.json"
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "engine" / "embedded.json"
 MODELS = ROOT / "src" / "outthink" / "models" / "embedded"
 ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456",
@@ -58,9 +58,10 @@ def main() -> None:
     if not chosen.quick:
         rows.append(transformers_generating(chosen.model, 256))
         print(json.dumps(rows[-1]), flush=True)
-    record = {"command": "python benchmarks/engine_speed.py " + " ".join(sys.argv[1:]), "rows": rows} | circumstances(
-        chosen.model, chosen.threads
-    )
+    record = {
+        "command": "python benchmarks/engine/embedded.py " + " ".join(sys.argv[1:]),
+        "rows": rows,
+    } | circumstances(chosen.model, chosen.threads)
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
