@@ -11,11 +11,11 @@ BIN       := $(VENV)/bin
 STAMP     := $(VENV)/.outthink-installed
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_FLAGS)
 
-.PHONY: help setup demo results test check docs format coverage claims bench peers engine-bench train integration constraints clean
+.PHONY: help setup demo results test check docs format coverage claims bench peers engines train integration constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## say what there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(STAMP)  ## virtual environment with the pinned versions
 
@@ -64,7 +64,7 @@ bench: $(STAMP)  ## what the runtime and the engine take
 peers: $(STAMP)  ## transformers and llama.cpp, to be measured beside the engine
 	$(BIN)/python benchmarks/engine/peers.py --pip-flags "$(PIP_FLAGS)"
 
-engine-bench: peers  ## the engine beside others (hours), and the tables in docs/engine.md
+engines: peers  ## the engine beside others (hours), and the tables in docs/engine.md
 	$(BIN)/python benchmarks/engine/shapes.py --check
 	@for name in many_samples search early_stop single_stream growth embedded tables; do \
 	    echo "== $$name"; $(BIN)/python benchmarks/engine/$$name.py || exit 1; \

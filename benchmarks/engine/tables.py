@@ -171,7 +171,7 @@ def block() -> str:
     paths = {name: RESULTS / f"{name}.json" for name in TABLES}
     records = {name: json.loads(path.read_text("utf-8")) for name, path in paths.items() if path.exists()}
     if not records:
-        return "*Not measured yet: `make engine-bench` writes the tables here.*"
+        return "*Not measured yet: `make engines` writes the tables here.*"
     parts = [goals(records)]
     for name, record in records.items():
         made = f"Made by `{record['command']}`, commit {record['commit']}, {record['machine']}, "
