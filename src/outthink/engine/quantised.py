@@ -14,10 +14,11 @@ from outthink.core.errors import InvalidInput, Unsupported
 
 GROUPS = (32, 64, 128)
 _MANY = 24  # rows from which turning the weights to bfloat16 and one large product is faster than the int8 kernel
+_MANY4 = 128  # the same for the int4 kernel: turning takes more steps
 _BLOCK = 1 << 20  # weights turned at once: they stay in the cache and cost no memory to speak of
 _CUTS = (1.0, 0.95, 0.9, 0.85, 0.8)  # shares of a group's range that are tried for int4
 _LANE = 32  # inputs of the int8 kernel come in multiples of 16; with others it reads beyond the end
-_TILE = 16  # outputs of the int4 kernel come in multiples of this
+_TILE = 64  # outputs that the int4 kernel packs together; it takes multiples of 16
 
 
 class Int8:
@@ -59,12 +60,40 @@ class Int4:
         padded = F.pad(weight.float(), (0, self._wide, 0, -self._out % _TILE))
         numbers, self._scales = quantise4(padded, group=group)
         self._weight = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1)
+        self._blocks = max(1, _BLOCK // (_TILE * padded.shape[1]))
+        self._open = torch.equal(self._numbers(self._packed()).transpose(1, 2).reshape(numbers.shape), numbers)
         self._bias = None if bias is None else bias.float()
 
     def __call__(self, x: Tensor) -> Tensor:
         near = _near(x, self._wide)
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(near, self._weight, self._group, self._scales)[:, : self._out]
+        if len(x) >= _MANY4 and self._open:
+            out = self._product(near)
+        else:
+            out = torch.ops.aten._weight_int4pack_mm_for_cpu(near, self._weight, self._group, self._scales)
+        out = out[:, : self._out]
         return (out if self._bias is None else out + self._bias).to(x.dtype)
+
+    def _product(self, near: Tensor) -> Tensor:
+        """Return the product by weights turned to bfloat16, some tiles of outputs at a time."""
+        scales = self._scales.unflatten(1, (-1, _TILE)).permute(3, 1, 0, 2)[:, :, :, None]  # [2, tiles, groups, 1, 64]
+        outs = []
+        for first in range(0, scales.shape[1], self._blocks):
+            numbers = self._numbers(self._packed()[first : first + self._blocks]).to(torch.bfloat16)
+            scale, offset = scales[:, first : first + self._blocks].contiguous()
+            weight = (numbers.unflatten(1, (-1, self._group)) - 8).mul_(scale).add_(offset)
+            outs.append(near @ weight.flatten(1, 2).transpose(0, 1).flatten(1))
+        return torch.cat(outs, -1)
+
+    def _packed(self) -> Tensor:
+        return self._weight.view(-1, 2 * self._weight.shape[1], _TILE // 2)
+
+    @staticmethod
+    def _numbers(packed: Tensor) -> Tensor:
+        """Return what torch packed [tiles, in, 64]: of 64 outputs, the first 32 are in the low halves of bytes.
+
+        That is how torch does it on processors with AVX-512; whether it did so here is checked when weights are made.
+        """
+        return torch.cat([packed & 15, packed >> 4], -1)
 
 
 def quantise8(weight: Tensor) -> tuple[Tensor, Tensor]:
