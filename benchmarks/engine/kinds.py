@@ -1,6 +1,7 @@
 """What weights of fewer bits cost in quality and bring in speed: float32, bfloat16, int8, int4.
 
     python benchmarks/engine/kinds.py [--threads 1] [--problems 128] [--quick]
+    python benchmarks/engine/kinds.py --tables      writes the tables of docs/models.md from the stored results
 
 Quality: true solutions of held-out word problems, read by the embedded language models with the projections of their
 layers in each kind (embeddings and output layer stay as they are).  At every token of a solution: the error of the
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from machine import ROOT, circumstances, write
+from machine import RESULTS, ROOT, circumstances, write
 from torch import Tensor, nn
 
 from outthink.engine.checkpoint import load_checkpoint
@@ -30,6 +31,7 @@ from outthink.tasks.word_problems import problems
 MODELS = ("reasoner", "reasoner-clean", "reasoner-small")
 MATRICES = {"1024 x 1024": (1024, 1024), "5632 x 1024": (5632, 1024), "32000 x 1024": (32000, 1024)}
 ROWS = (1, 16, 64, 256, 1024)
+START, END = "<!-- kinds:start -->", "<!-- kinds:end -->"
 
 
 class Product(nn.Module):
@@ -110,12 +112,48 @@ def best(act: Callable[[], object], seconds: float) -> float:
     return min(times)
 
 
+def tables(record: dict[str, Any]) -> str:
+    """Return both tables in Markdown."""
+    lines = ["| weights | model | error of logits | divergence, nats | same likeliest token |", "|---|---|---|---|---|"]
+    for row in record["quality"]:
+        lines.append(
+            f"| {row['kind']} | {row['model']} | {row['logit_error']:.1%} | {row['divergence_nats']:.1g} | "
+            f"{row['same_token']:.2%} |"
+        )
+    lines += [
+        "",
+        "| weights | matrix | " + " | ".join(f"{n} rows" for n in ROWS) + " |",
+        "|---" * (2 + len(ROWS)) + "|",
+    ]
+    found = {(row["kind"], row["matrix"], row["rows"]): row["gflops"] for row in record["speed"]}
+    for matrix in MATRICES:
+        for kind in KINDS:
+            lines.append(f"| {kind} | {matrix} | " + " | ".join(f"{found[kind, matrix, n]:.0f}" for n in ROWS) + " |")
+    tokens = {row["tokens"] for row in record["quality"]}
+    lines += ["", f"GFLOP/s on {record['threads']} thread(s), {record['machine']}, load {record['load_average']:.1f}; "
+              f"{max(tokens):,} tokens a model; commit {record['commit']}."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def write_tables() -> None:
+    page = ROOT / "docs" / "models.md"
+    text = page.read_text("utf-8")
+    before, rest = text.split(START)
+    behind = rest.split(END)[1]
+    made = tables(json.loads((RESULTS / "kinds.json").read_text("utf-8")))
+    page.write_text(f"{before}{START}\n{made}\n{END}{behind}", "utf-8")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--problems", type=int, default=128)
     options.add_argument("--quick", action="store_true", help="few problems, short timings")
+    options.add_argument("--tables", action="store_true", help="only write the tables of docs/models.md")
     chosen = options.parse_args()
+    if chosen.tables:
+        write_tables()
+        return
     torch.set_num_threads(chosen.threads)
     count, seconds = (16, 0.05) if chosen.quick else (chosen.problems, 0.4)
     kinds = [*KINDS[1:], *(f"int4/{group}" for group in GROUPS[1:])]

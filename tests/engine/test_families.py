@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from outthink.core.errors import Unsupported
 from outthink.engine.checkpoint import load_checkpoint, read_config, save_checkpoint
 from outthink.engine.config import Config
 from outthink.engine.engine import Engine
 from outthink.engine.errors import CheckpointError
 from outthink.engine.levels import plan
+from outthink.engine.llama import Llama
 from outthink.engine.pages import Pages
 from outthink.engine.runner import Batch, Runner
 from outthink.engine.size import parameters
@@ -201,3 +203,11 @@ def test_biases_and_norms_that_are_not_there_are_named(tmp_path):
         load_checkpoint(changed(tmp_path, architectures=["Qwen2ForCausalLM"]))
     with pytest.raises(CheckpointError, match=r"missing .*k_norm"):
         load_checkpoint(changed(tmp_path, architectures=["Qwen3ForCausalLM"], head_dim=12))
+
+
+@pytest.mark.parametrize("family", ["Qwen2", "Qwen3"])
+def test_training_refuses_what_it_does_not_know(tmp_path, family):
+    """The training module has no biases and no norms of queries: it must not drop them in silence."""
+    made(tmp_path, family, {"head_dim": 16} if family == "Qwen3" else {})
+    with pytest.raises(Unsupported, match="plain Llamas"):
+        Llama(read_config(tmp_path))
