@@ -69,7 +69,7 @@ def test_drafts_have_the_same_bits_in_any_company(shape):
     requests = list(questions(random.Random(5), 24))
     lonely = make(rows=1, **shape)
     alone = [lonely_reply(lonely, request) for request in requests]
-    for attempt, options in enumerate(({"rows": 64}, {"rows": 5, "fill_tokens": 16}, {"kv_bytes": 300_000})):
+    for attempt, options in enumerate(({"rows": 64}, {"rows": 5, "step_tokens": 16}, {"kv_bytes": 300_000})):
         assert crowd(make(**options, **shape), requests, random.Random(attempt)) == alone
 
 
@@ -128,8 +128,8 @@ def test_the_probe_notices_a_product_that_depends_on_its_number_of_rows():
     config, weights, _ = tiny_llama(hidden=48, wide=100)
     run = Runner(config, weights, context=128, dtype=torch.float32, deterministic=True)
     assert steady(run, context=128)
-    plain = run.logits
-    run.logits = lambda hidden: plain(hidden) * (1 + 1e-6 * len(hidden))
+    plain = run._headed
+    run._headed = lambda hidden: plain(hidden) * (1 + 1e-6 * len(hidden))
     assert not steady(run, context=128)
 
 

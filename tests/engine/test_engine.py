@@ -118,7 +118,7 @@ def test_an_ancestor_is_computed_once_for_all_who_wait_for_it(judge, finish):
 
 
 def test_a_long_prompt_does_not_stall_the_others(finish):
-    engine = Engine(*tiny_llama(context=1024), rows=4, fill_tokens=64)
+    engine = Engine(*tiny_llama(context=1024), rows=4, step_tokens=64)
     engine.submit("short", sample(max_tokens=10, stop=(), seed=1))
     engine.step()
     engine.submit("long", sample(Prefix("the cat " * 250), max_tokens=2))
@@ -168,7 +168,7 @@ def test_logprob_of_the_last_piece(engine, finish, plain):
     assert scores[0].value == pytest.approx(sum(draft.logprobs), abs=1e-4)
     for scored, prefix in ((scores[1], plain_draft.prefix), (scores[2], text)):
         first = engine.links.of(prefix.parent).end
-        tokens = [token for link in engine.links.of(prefix).path() for token in link.tokens]
+        tokens = [token for token in engine.links.of(prefix).whole()]
         chances = plain(tokens)
         expected = sum(float(chances[i - 1, tokens[i]]) for i in range(first, len(tokens)))
         assert scored.value == pytest.approx(expected, abs=1e-4)

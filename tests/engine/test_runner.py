@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import outthink.models
-from outthink.engine.cache import Cache
 from outthink.engine.checkpoint import load_checkpoint, save_checkpoint
-from outthink.engine.runner import Runner
+from outthink.engine.levels import Plan
+from outthink.engine.pages import PAGE, Pages
+from outthink.engine.runner import Batch, Runner
 from outthink.testing.tiny_llama import tiny_llama, tiny_tokenizer
 
 SHIPPED = sorted(path.parent for path in Path(outthink.models.__file__).parent.glob("embedded/*/config.json"))
@@ -29,9 +31,31 @@ def runner(parts, **options):
     return Runner(config, weights, **settings)
 
 
+def memory(run, rows, capacity=128):
+    """Pages for some rows of tokens, full of what is no number, and who has which: not in order."""
+    config, columns = run.config, capacity // PAGE
+    pages = Pages(
+        config.num_hidden_layers, kv_heads=config.num_key_value_heads, head_dim=run.width, count=rows * columns,
+        dtype=run.dtype,
+    )  # fmt: skip
+    pages.keys.fill_(float("nan"))
+    pages.values.fill_(float("nan"))
+    order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(rows))
+    return pages, order.to(torch.int32).view(rows, columns)
+
+
 def extend(run, tokens, start=0, cache=None):
-    cache = cache or Cache(run.config, rows=len(tokens), capacity=128, dtype=run.dtype)
-    return run.extend(cache, tokens, torch.full((len(tokens),), start)), cache
+    """Continue rows by tokens [rows, count] from positions `start` (one, or one per row) on."""
+    rows, count = tokens.shape
+    pages, table = cache = cache or memory(run, rows)
+    begin = torch.as_tensor(start).expand(rows)[:, None]
+    positions = (begin + torch.arange(count)).flatten().to(torch.int32)
+    owners = torch.arange(rows).repeat_interleave(count)
+    slots = table[owners, positions // PAGE].long() * PAGE + positions % PAGE
+    tasks = [(row * count, (row + 1) * count, row, 0, table.shape[1]) for row in range(rows)]
+    plan = Plan(np.array(tasks, dtype=np.int32), np.array([0, rows], dtype=np.int32))
+    hidden = run.run(Batch(tokens.flatten(), positions, slots, table, plan), pages)
+    return hidden.view(rows, count, -1), cache
 
 
 def reference(folder, config):
@@ -84,19 +108,17 @@ def test_pieces_give_what_the_whole_gives():
 
 
 def test_rows_of_unlike_length_do_not_see_each_other():
-    """Ragged rows, padded at their end, one of them at position 0 and one near the end of the context."""
+    """Rows one of which is at position 0 and one near the end of the context."""
     run = runner(tiny_llama())
     generator = torch.Generator().manual_seed(2)
     starts = [0, 3, 41, 100]
     texts = [torch.randint(VOCABULARY, (1, start + 20), generator=generator) for start in starts]
     alone = [extend(run, text)[0][0, -20:] for text in texts]
-    cache = Cache(run.config, rows=4, capacity=128, dtype=torch.float32)
-    for row, text in enumerate(texts):
-        single, one = extend(run, text[:, :-20]) if text.shape[1] > 20 else (None, None)
-        if one is not None:
-            cache.keys[:, row], cache.values[:, row] = one.keys[:, 0], one.values[:, 0]
-            assert single is not None
-    together = run.extend(cache, torch.cat([text[:, -20:] for text in texts]), torch.tensor(starts))
+    pages, table = memory(run, 4)
+    for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
+        if start:
+            extend(run, text[:, :start], 0, (pages, table[row : row + 1]))
+    together, _ = extend(run, torch.cat([text[:, -20:] for text in texts]), torch.tensor(starts), (pages, table))
     for row, expected in enumerate(alone):
         assert (together[row] - expected).abs().max() < 1e-4
 

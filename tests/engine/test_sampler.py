@@ -17,13 +17,19 @@ def tensor(*values):
 def drawn(logits, *, temperature=1.0, top_p=1.0, min_p=0.0, seed=0):
     rows = len(logits)
     noise = uniforms(np.full(rows, seed, dtype=np.uint64), np.arange(rows))
-    return draw(
-        logits,
-        torch.from_numpy(noise),
-        temperature=torch.full((rows,), temperature),
-        top_p=torch.full((rows,), top_p),
-        min_p=torch.full((rows,), min_p),
+    return at(logits, noise, temperature=[temperature] * rows, top_p=[top_p] * rows, min_p=[min_p] * rows)
+
+
+def at(logits, noise, *, temperature, top_p=None, min_p=None):
+    """Draw by the noise given; the tokens."""
+    rows = len(logits)
+    knobs = (temperature, top_p or [1.0] * rows, min_p or [0.0] * rows)
+    temperature, top_p, min_p = (np.array(knob, dtype=np.float32) for knob in knobs)
+    none = np.full(rows, -1)
+    tokens, _ = draw(
+        logits, np.array(noise), given=none, temperature=temperature, top_p=top_p, min_p=min_p, logprobs=False
     )
+    return tokens
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
@@ -85,14 +91,46 @@ def test_temperature_zero_is_greedy_and_ties_go_to_the_lowest_id():
 
 def test_greedy_and_drawn_rows_share_a_batch():
     logits = tensor(CHANCES).log().expand(2_000, -1)
-    temperature = torch.tensor([0.0, 1.0]).repeat(1_000)
-    noise = torch.from_numpy(uniforms(np.arange(2_000, dtype=np.uint64), np.zeros(2_000)))
-    tokens = draw(logits, noise, temperature=temperature, top_p=torch.ones(2_000), min_p=torch.zeros(2_000))
+    noise = uniforms(np.arange(2_000, dtype=np.uint64), np.zeros(2_000))
+    tokens = at(logits, noise, temperature=[0.0, 1.0] * 1_000)
     assert set(tokens[::2].tolist()) == {0} and set(tokens[1::2].tolist()) == {0, 1, 2, 3, 4}
 
 
 def test_the_ends_of_the_noise_fall_on_tokens_that_can_be_drawn():
     logits = tensor([-float("inf"), 0.0, 0.0, -float("inf")]).expand(2, -1)
-    noise = torch.tensor([0.0, 1 - 2.0**-52], dtype=torch.float64)
-    ones = torch.ones(2)
-    assert draw(logits, noise, temperature=ones, top_p=ones, min_p=ones * 0).tolist() == [1, 2]
+    assert at(logits, [0.0, 1 - 2.0**-52], temperature=[1.0, 1.0]).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("size", [5, 16, 547, 5000])
+def test_both_samplers_draw_the_same_tokens(size, monkeypatch):
+    """The C kernel and torch, over temperatures and min_p: at most a draw in a thousand may fall between roundings."""
+    generator = torch.Generator().manual_seed(size)
+    logits = torch.randn(400, size, generator=generator) * 3
+    temperature = np.array([0.0, 0.5, 1.0, 2.0] * 100, dtype=np.float32)
+    min_p = np.array([0.0, 0.0, 0.1, 0.5, 0.02] * 80, dtype=np.float32)
+    noise, none = uniforms(np.arange(400, dtype=np.uint64), np.zeros(400)), np.full(400, -1)
+    knobs = {"given": none, "temperature": temperature, "top_p": np.ones(400), "min_p": min_p, "logprobs": True}
+    native, native_chances = draw(logits, noise, **knobs)
+    monkeypatch.setattr("outthink.engine.sampler.kernels", lambda: None)
+    plain, plain_chances = draw(logits, noise, **knobs)
+    same = native == plain
+    assert same.mean() >= 0.9975 and np.abs(native_chances - plain_chances)[same].max() < 1e-4
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_what_is_no_number_is_not_drawn_from(native, monkeypatch):
+    if not native:
+        monkeypatch.setattr("outthink.engine.sampler.kernels", lambda: None)
+    logits = torch.zeros(4, 40)
+    logits[1, 7], logits[2, 39], logits[3, 0] = float("nan"), float("inf"), float("-inf")
+    tokens = at(logits, [0.5] * 4, temperature=[1.0, 1.0, 0.0, 1.0])
+    assert (tokens < 0).tolist() == [False, True, True, False]
+
+
+def test_a_given_token_is_kept_and_has_its_logprob():
+    logits = tensor(CHANCES).log()
+    tokens, chances = draw(
+        logits, np.array([0.1]), given=np.array([3]), temperature=np.ones(1, dtype=np.float32), top_p=np.ones(1),
+        min_p=np.zeros(1, dtype=np.float32), logprobs=True,
+    )  # fmt: skip
+    assert tokens.tolist() == [3] and chances[0] == pytest.approx(np.log(0.1), abs=1e-5)

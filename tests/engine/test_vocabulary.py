@@ -82,8 +82,9 @@ def test_links_add_up_over_a_deep_chain(vocabulary):
     for _ in range(3_000):
         prefix = prefix.extend("cat ")
     link = links.of(prefix)
-    assert link.end == sum(len(part.tokens) for part in link.path()) == len(link.path()[0].tokens) + 3_000 * len(
-        vocabulary.encode("cat "))  # fmt: skip
+    assert (
+        link.end == len(link.whole()) == len(links.of(Prefix("the ")).tokens) + 3_000 * len(vocabulary.encode("cat "))
+    )
 
 
 def test_stop_tables_are_bounded_and_keep_those_in_use(vocabulary):

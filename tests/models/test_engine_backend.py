@@ -89,7 +89,7 @@ def test_what_was_let_go_of_is_computed_again_and_counted_apart():
     model = backend()
     desk = Desk(model)
     (end,) = desk.serve([Sample(PROMPT, "m", 1, max_tokens=6, stop=())])
-    model.engine.store.clear()
+    model.engine.forest.clear()
     (again,) = desk.serve([Sample(end.reply.prefix, "m", 2, max_tokens=3)])
     assert again.cost.total("prompt") == 0 and again.cost.tokens == again.cost.total("output")
     assert again.cost.total("recomputed") == model.engine.links.of(end.reply.prefix).end
@@ -193,7 +193,7 @@ def test_a_thread_that_breaks_fails_what_is_in_flight_at_its_bound():
     model = backend()
     desk = Desk(Threaded(model))
     started = threading.Event()
-    model.engine._decoder._runner = None  # the next step raises
+    model.engine._scheduler._runner = None  # the next step raises
     slip = desk.offer(Sample(PROMPT, "m", 0, max_tokens=50, monitor=Signal(started)))
     desk.finish()
     end = desk.settled[slip]

@@ -105,6 +105,8 @@ class Keeper:
         """Make `page`, with `ready` tokens in it, the memory of `node`; return the page it had before, or -1."""
         before, node.page, node.ready = node.page, page, ready
         node.owed = min(node.owed, len(node.tokens) - ready)
+        if ready and node.parent is not None:
+            node.parent.computed[node.tokens[0]] = node
         if before < 0:
             self.anchor(node)
             if node.anchors == 1:
@@ -159,6 +161,8 @@ class Keeper:
             parent = node.parent
             assert parent is not None and not node.children and not node.wants
             del parent.children[node.tokens]
+            if parent.computed.get(node.tokens[0]) is node:
+                del parent.computed[node.tokens[0]]
             self._loose.pop(node, None)
             node.parent, node.queued = None, -1
             self.nodes -= 1
@@ -171,7 +175,6 @@ class Keeper:
 
     def _empty(self, node: Node) -> None:
         self.pages.give(node.page)
-        node.owed = min(len(node.tokens), node.owed + node.ready)
         node.page, node.ready, node.values, node.anchors = -1, 0, None, 0
         node.ends.clear()
 

@@ -93,6 +93,10 @@ class Forest:
                 node.values[:count] = source.values[:count]
         self._keeper.equip(node, page, ready=count)
 
+    def known(self, node: Node) -> int:
+        """Return how many tokens of `node` need not be computed: what it has, or what `reserve` would copy."""
+        return node.ready if node.page >= 0 else _alike(node)[1]
+
     def hold(self, node: Node) -> None:
         """Keep `node`, its ancestors and their memory while a request needs them."""
         check_known(node)
@@ -145,6 +149,8 @@ def _alike(node: Node) -> tuple[Node | None, int]:
     assert node.parent is not None
     siblings, tokens = node.parent.children, node.tokens
     some = list(islice(reversed(siblings.values()), _LOOK))
+    if tokens[0] in node.parent.computed:
+        some.append(node.parent.computed[tokens[0]])
     if len(siblings) > _LOOK:  # whoever extends a partial page begins with exactly its tokens
         some += [siblings[tokens[:n]] for n in range(1, len(tokens)) if tokens[:n] in siblings]
     best, most = None, 0

@@ -23,13 +23,13 @@ class Link:
     def start(self) -> int:
         return self.end - len(self.tokens)
 
-    def path(self) -> list[Link]:
-        """Return the links from the root to this one; pieces without tokens are left out."""
-        out = [link for link in self.upwards() if link.tokens]
-        out.reverse()
-        return out
+    def whole(self) -> tuple[int, ...]:
+        """Return the tokens from the root to the end of this piece."""
+        pieces = [link.tokens for link in self.upwards()]
+        return tuple(token for piece in reversed(pieces) for token in piece) if len(pieces) > 1 else pieces[0]
 
     def upwards(self) -> Iterator[Link]:
+        """Yield this link, its parent, and so on to the root."""
         link: Link | None = self
         while link is not None:
             yield link
@@ -42,6 +42,9 @@ class Links:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._known: WeakKeyDictionary[Prefix, Link] = WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def of(self, prefix: Prefix) -> Link:
         """Return the link of `prefix`, making those of its ancestors that are not known."""

@@ -18,10 +18,10 @@ class Node:
       ready: how many of its tokens have keys and values in `page`, counted from its first.
       ends: the hidden state after the first n of its tokens, by n (1 to 16), where somebody wanted it kept.
       values: float32 [len(tokens)], NaN where unknown: rewards (reward models) or log-probabilities.  None: none known.
-      owed: tokens whose computation was paid and is still to come (drawn but not computed, or computed and evicted).
+      owed: tokens whose computation was paid and is still to come (drawn, but not computed).
     Fields that only the forest writes:
       parent (None at the root and after the node was let go of), tokens, start (position of its first token),
-      children (by their tokens), page (-1: no memory),
+      children (by their tokens), computed (by its first token, the child that was computed last), page (-1: no memory),
       refs: requests and branches that end here.  names: prefixes that end here.
       used: the step in which it was last touched.  priority: see Forest.prioritise.
       pins: pins here, and children with pins below.
@@ -33,6 +33,7 @@ class Node:
     __slots__ = (
         "anchors",
         "children",
+        "computed",
         "ends",
         "names",
         "owed",
@@ -53,6 +54,7 @@ class Node:
     def __init__(self, parent: Node | None, tokens: tuple[int, ...], *, start: int, used: int) -> None:
         self.parent, self.tokens, self.start, self.used = parent, tokens, start, used
         self.children: dict[tuple[int, ...], Node] = {}
+        self.computed: dict[int, Node] = {}
         self.ends: dict[int, Tensor] = {}
         self.values: NDArray[np.float32] | None = None
         self.page = self.queued = -1
@@ -88,6 +90,8 @@ class Node:
 
     def advance(self, count: int) -> int:
         """Note that `count` tokens more were computed; return how many of them nobody had paid for."""
+        if self.parent is not None:
+            self.parent.computed[self.tokens[0]] = self
         owed = min(self.owed, count)
         self.ready, self.owed = self.ready + count, self.owed - owed
         return count - owed

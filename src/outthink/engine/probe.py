@@ -1,34 +1,33 @@
 """Does this machine compute a token to the same bits whatever is computed beside it?
 
-Deterministic mode needs three things of the kernels below: a row of a product does not depend on how many rows there
-are nor where it stands; zeros at the end of a sum do not change it; an attention product does not depend on the others
-in its batch.  They hold where we looked (MKL on AVX-512 with 1 and 2 threads), given at least 4 query rows and rows and
-contexts in multiples of 32, but no library promises them.  So they are tried, with the very weights, at loading.
+Deterministic mode needs of every operation that a row's result does not depend on how many rows there are nor on
+where it stands.  Our own kernels are written so; of oneDNN's products it holds where we looked, given rows in multiples
+of 32, but nobody promises it.  So it is tried, with the very weights, at loading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from outthink.engine.cache import Cache
-from outthink.engine.runner import Runner
+from outthink.engine.levels import Plan
+from outthink.engine.pages import PAGE, Pages
+from outthink.engine.runner import Batch, Runner
+
+_LENGTH = 40
 
 
 def steady(runner: Runner, *, context: int, seed: int = 0) -> bool:
     """Return whether hidden states and logits have the same bits alone and in company, at once and token by token."""
-    length = min(context, 40)
-    cache = Cache(runner.config, rows=40, capacity=context, dtype=runner.dtype)
+    length = min(context, _LENGTH)
     generator = torch.Generator().manual_seed(seed)
     texts = torch.randint(runner.config.vocab_size, (40, length), generator=generator)
-    whole = runner.extend(cache, texts[:1], torch.zeros(1, dtype=torch.int64))[0]
-    head = runner.rewards if runner.config.is_reward_model else runner.logits
-    expected = whole, head(whole)
+    expected = _computed(runner, texts[:1], [0, length])
     return all(
-        _same(runner, head, cache, texts[:rows].flip(0), cuts, expected)
+        all(map(torch.equal, _computed(runner, texts[:rows].flip(0), cuts), expected))
         for rows, cuts in (
             (1, [*range(length + 1)]),
             (3, [0, 1, length // 2, length]),
@@ -39,18 +38,24 @@ def steady(runner: Runner, *, context: int, seed: int = 0) -> bool:
     )
 
 
-def _same(
-    runner: Runner,
-    head: Callable[[Tensor], Tensor],
-    cache: Cache,
-    texts: Tensor,
-    cuts: list[int],
-    expected: tuple[Tensor, Tensor],
-) -> bool:
-    """Return whether the last of `texts`, computed piece by piece, comes out as `expected` (hidden states, head)."""
-    hidden = torch.cat(
-        [runner.extend(cache, texts[:, start:end], torch.full((len(texts),), start)) for start, end in pairwise(cuts)],
-        1,
-    )
-    values = head(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])[-1]
-    return torch.equal(hidden[-1], expected[0]) and torch.equal(values, expected[1])
+def _computed(runner: Runner, texts: Tensor, cuts: list[int]) -> tuple[Tensor, Tensor]:
+    """Return hidden states and logits of the last of `texts` [rows, length], all computed from cut to cut together."""
+    (rows, length), config = texts.shape, runner.config
+    columns = -(-length // PAGE)
+    pages = Pages(
+        config.num_hidden_layers, kv_heads=config.num_key_value_heads, head_dim=runner.width, count=rows * columns,
+        dtype=runner.dtype,
+    )  # fmt: skip
+    table = torch.arange(rows * columns, dtype=torch.int32).view(rows, columns)
+    head = runner.rewards if runner.config.is_reward_model else runner.logits
+    parts = []
+    for start, end in pairwise(cuts):
+        count = end - start
+        positions = torch.arange(start, end, dtype=torch.int32).repeat(rows)
+        owners = torch.arange(rows).repeat_interleave(count)
+        slots = table[owners, positions // PAGE].long() * PAGE + positions % PAGE
+        tasks = [(row * count, (row + 1) * count, row, 0, columns) for row in range(rows)]
+        plan = Plan(np.array(tasks, dtype=np.int32), np.array([0, rows], dtype=np.int32))
+        hidden = runner.run(Batch(texts[:, start:end].reshape(-1), positions, slots, table, plan), pages)
+        parts.append((hidden[-count:], head(hidden)[-count:]))
+    return torch.cat([hidden for hidden, _ in parts]), torch.cat([values for _, values in parts])

@@ -1,4 +1,4 @@
-"""The model runner: continues cached rows by tokens and gives their hidden states, logits or rewards."""
+"""The model runner: puts a batch of tokens, of whatever rows, through the model once."""
 
 from __future__ import annotations
 
@@ -8,21 +8,40 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from outthink.engine.cache import Cache
-from outthink.engine.checkpoint import Config
+from outthink.engine.config import Config
+from outthink.engine.fast import Fast
+from outthink.engine.levels import Plan
 from outthink.engine.linear import Linear
+from outthink.engine.native import kernels
+from outthink.engine.pages import Pages
+from outthink.engine.plain import Plain
+from outthink.engine.rope import frequencies
 
-_LANE = 32
-"""Contexts are padded to a multiple of this, widths and (in deterministic mode) rows too: no vector kernel then has a
-remainder to treat differently, and zeros added at the end of a sum do not change it."""
-_QUERIES = 4
-"""Least number of query rows in an attention product: below it the kernel is another one, with other bits."""
+LANES = 16
+"""Heads are this wide, or a multiple: a vector of the C kernels."""
+_ROUND = 32  # rows of a product in deterministic mode, or a multiple: the kernel of a row is then always the same
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tokens to compute: tokens, positions (int32) and slots (int64: 16 * page + offset) of each [n].
+
+    table [rows, columns] int32: the pages of each row; plan: who reads which of them.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    slots: Tensor
+    table: Tensor
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     norm: Tensor
     qkv: Linear
+    bias: Tensor | None
+    gains: tuple[Tensor, Tensor] | None
     out: Linear
     mlp_norm: Tensor
     gate_up: Linear
@@ -30,112 +49,106 @@ class _Layer:
 
 
 class Runner:
-    """Weights laid out for inference: projections joined, rotary pairs adjacent, the attention scale in the queries."""
+    """Weights laid out for inference. Residuals, norms' sums and attention's sums are float32 whatever `dtype` is."""
 
     def __init__(
-        self, config: Config, weights: dict[str, Tensor], *, context: int, dtype: torch.dtype, deterministic: bool
+        self,
+        config: Config,
+        weights: dict[str, Tensor],
+        *,
+        context: int,
+        dtype: torch.dtype,
+        deterministic: bool = False,
+        device: str = "cpu",
     ) -> None:
-        self.config, self.dtype, self._round = config, dtype, _LANE if deterministic else 1
-        plain = {name: tensor.float() for name, tensor in weights.items()}
-        self._embed = plain["model.embed_tokens.weight"].contiguous()
-        self._layers = [_layer(config, plain, f"model.layers.{i}.", dtype) for i in range(config.num_hidden_layers)]
-        self._norm = plain["model.norm.weight"]
+        self.config, self.dtype, self.device = config, dtype, torch.device(device)
+        self.width = -(-config.head_dim // LANES) * LANES
+        self._round = _ROUND if deterministic else 1
+        found = kernels() if device == "cpu" and self.width <= 256 and dtype != torch.float64 else None
+        self.native = found is not None
+        self.ops = Plain(dtype) if found is None else Fast(found, dtype)
+        self._embed = weights["model.embed_tokens.weight"].to(self.device, dtype)
+        self._layers = [self._layer(weights, f"model.layers.{i}.") for i in range(config.num_hidden_layers)]
+        self._norm = self._plain(weights, "model.norm.weight")
         head = "score" if config.is_reward_model else "lm_head"
-        self._head = Linear(plain.get(f"{head}.weight", self._embed).to(dtype))
-        self._bias = plain.get(f"{head}.bias")
-        half = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
-        angles = torch.arange(context + 1, dtype=torch.float64)[:, None] * config.rope_theta**-half
-        self._turns = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+        tied = not config.is_reward_model and config.tie_word_embeddings
+        self._head = Linear(self._embed if tied else weights[f"{head}.weight"].to(self.device, dtype))
+        self._bias = self._plain(weights, f"{head}.bias")
+        inverse, factor = frequencies(config)
+        angles = torch.arange(context + 1, dtype=torch.float32)[:, None] * inverse
+        self._turns = (angles.cos() * factor).to(self.device), (angles.sin() * factor).to(self.device)
 
     @torch.inference_mode()
-    def extend(self, cache: Cache, tokens: Tensor, start: Tensor) -> Tensor:
-        """Write `tokens` [P, C] into rows 0..P-1 of `cache` at positions start[p], start[p] + 1, ...
+    def run(self, batch: Batch, pages: Pages, *, wanted: Tensor | None = None) -> Tensor:
+        """Compute the tokens, write their keys and values into `pages`; return normed hidden states, float32.
 
-        Returns the normed hidden state of each token [P, C, hidden_size], float32.  Rows may be padded at their end
-        with any token: what is written for padding lies beyond the row's length.
+        [n, hidden_size], or of the tokens numbered in `wanted` alone.
         """
-        config, (rows, count) = self.config, tokens.shape
-        heads, kv, width = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        positions = start[:, None] + torch.arange(count)
-        length = min(cache.capacity, -(-(int(start.max()) + count) // _LANE) * _LANE)
-        unseen = torch.arange(length) > positions[:, :, None]
-        mask = torch.zeros(unseen.shape, dtype=self.dtype).masked_fill_(unseen, float("-inf"))
-        positions = positions.clamp_(max=cache.capacity - 1)
-        turns = self._turns[positions.reshape(-1).clamp(max=len(self._turns) - 1)][:, None]
-        total = rows * count
-        padded = -(-total // self._round) * self._round
-        x = F.embedding(F.pad(tokens.reshape(-1), (0, padded - total)), self._embed)
-        index = torch.arange(rows)[:, None]
-        for number, layer in enumerate(self._layers):
-            qkv = layer.qkv(_normed(x, layer.norm, config).to(self.dtype))[:total]
-            turned = qkv[:, : (heads + kv) * width].float().reshape(total, heads + kv, width // 2, 2)
-            turned = torch.view_as_real(torch.view_as_complex(turned) * turns).to(self.dtype)
-            turned = turned.view(rows, count, heads + kv, width)
-            keys, values = cache.keys[number, :rows], cache.values[number, :rows]
-            keys[index, :, :, positions] = turned[:, :, heads:]
-            values[index, :, positions] = qkv[:, (heads + kv) * width :].view(rows, count, kv, width)
-            mixed = _attend(turned[:, :, :heads], keys[..., :length], values[:, :, :length], mask)
-            mixed = F.pad(mixed.reshape(total, heads * width), (0, 0, 0, padded - total))
-            x = x + layer.out(mixed).float()
-            gate, up = layer.gate_up(_normed(x, layer.mlp_norm, config).to(self.dtype)).chunk(2, -1)
-            x = x + layer.down(F.silu(gate) * up).float()
-        return _normed(x[:total], self._norm, config).view(rows, count, -1)
+        x = self._through(batch, pages, None)
+        x = x[: len(batch.tokens)] if wanted is None else x[wanted]
+        return self.ops.final(x, self._norm, self.config.rms_norm_eps)
+
+    @torch.inference_mode()
+    def broken(self, batch: Batch, pages: Pages) -> str:
+        """Return where numbers stop being numbers: the first layer whose output is not finite, or "the head"."""
+        seen: list[bool] = []
+        self._through(batch, pages, seen)
+        return next((f"layer {i}" for i, fine in enumerate(seen) if not fine), "the norm or the head after the layers")
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return the logits [N, vocabulary] of hidden states [N, hidden_size], float32."""
+        """Return the logits [n, vocabulary] of hidden states [n, hidden_size], float32."""
         return self._headed(hidden)[: len(hidden)]
 
     @torch.inference_mode()
     def rewards(self, hidden: Tensor) -> Tensor:
-        """Return the reward in [0, 1] [N] of hidden states [N, hidden_size]; reward models only."""
+        """Return the reward in [0, 1] [n] of hidden states [n, hidden_size]; reward models only."""
         return self._headed(hidden).sigmoid()[: len(hidden), 0]
 
     def _headed(self, hidden: Tensor) -> Tensor:
         out = self._head(F.pad(hidden, (0, 0, 0, -len(hidden) % self._round)).to(self.dtype)).float()
         return out if self._bias is None else out + self._bias
 
+    def _through(self, batch: Batch, pages: Pages, fine: list[bool] | None) -> Tensor:
+        config, ops, eps = self.config, self.ops, self.config.rms_norm_eps
+        more = -len(batch.tokens) % self._round
+        tokens, positions = F.pad(batch.tokens, (0, more)), F.pad(batch.positions, (0, more))
+        slots, seen = F.pad(batch.slots, (0, more), value=-1), positions + 1
+        x = F.embedding(tokens, self._embed).float()
+        delta = None
+        for layer, keys, values in zip(self._layers, pages.keys, pages.values, strict=True):
+            qkv = layer.qkv(ops.norm(x, delta, layer.norm, eps))
+            queries = ops.spread(
+                qkv, keys, values, turns=self._turns, bias=layer.bias, gains=layer.gains, positions=positions,
+                slots=slots, heads=config.num_attention_heads, size=config.head_dim, eps=eps,
+            )  # fmt: skip
+            mixed = ops.attend(
+                queries, keys, values, table=batch.table, seen=seen, plan=batch.plan, window=config.sliding_window or 0
+            )
+            mixed = mixed[..., : config.head_dim].reshape(len(tokens), -1).to(self.dtype)
+            delta = layer.down(ops.gate(layer.gate_up(ops.norm(x, layer.out(mixed), layer.mlp_norm, eps))))
+            if fine is not None:
+                fine.append(bool((x + delta)[: len(batch.tokens)].isfinite().all()))
+        return x + delta
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Return attention [P, C, heads, width] of queries [P, C, heads, width] over keys [P, kv, width, L].
+    def _plain(self, weights: dict[str, Tensor], name: str) -> Tensor:
+        return weights[name].to(self.device, torch.float32).contiguous() if name in weights else None  # type: ignore[return-value]
 
-    Query heads that share a key head are rows of one product, so that every key is read once; mask is [P, C, L].
-    """
-    rows, count, heads, width = queries.shape
-    kv, length = keys.shape[1], keys.shape[3]
-    group = heads // kv
-    queries = queries.view(rows, count, kv, group, width).permute(0, 2, 3, 1, 4)
-    queries = queries.reshape(rows * kv, group * count, width)
-    queries = F.pad(queries, (0, 0, 0, max(0, _QUERIES - group * count)))
-    scores = torch.bmm(queries, keys.reshape(rows * kv, width, length))
-    seen = scores[:, : group * count].view(rows, kv, group, count, length)
-    seen += mask[:, None, None]
-    mixed = torch.bmm(scores.softmax(-1), values.reshape(rows * kv, length, width))[:, : group * count]
-    return mixed.reshape(rows, kv, group, count, width).permute(0, 3, 1, 2, 4).reshape(rows, count, heads, width)
+    def _layer(self, weights: dict[str, Tensor], prefix: str) -> _Layer:
+        attention = prefix + "self_attn."
 
+        def joined(*names: str) -> Tensor:
+            return torch.cat([weights[f"{prefix}{name}.weight"].to(self.device, self.dtype) for name in names])
 
-def _normed(x: Tensor, gain: Tensor, config: Config) -> Tensor:
-    return F.rms_norm(x, (x.shape[-1],), gain, config.rms_norm_eps)
-
-
-def _layer(config: Config, weights: dict[str, Tensor], prefix: str, dtype: torch.dtype) -> _Layer:
-    def named(name: str) -> Tensor:
-        return weights[f"{prefix}{name}.weight"]
-
-    width = config.head_dim
-    adjacent = torch.arange(width).view(2, width // 2).t().reshape(-1)  # checkpoints rotate first half against second
-
-    def paired(weight: Tensor) -> Tensor:
-        return weight.view(-1, width, weight.shape[1])[:, adjacent].reshape(weight.shape)
-
-    queries = paired(named("self_attn.q_proj")) * width**-0.5
-    wide = -config.intermediate_size % _LANE
-    gate, up = (F.pad(named(f"mlp.{name}_proj"), (0, 0, 0, wide)) for name in ("gate", "up"))
-    return _Layer(
-        norm=named("input_layernorm"),
-        qkv=Linear(torch.cat([queries, paired(named("self_attn.k_proj")), named("self_attn.v_proj")]).to(dtype)),
-        out=Linear(named("self_attn.o_proj").to(dtype)),
-        mlp_norm=named("post_attention_layernorm"),
-        gate_up=Linear(torch.cat([gate, up]).to(dtype)),
-        down=Linear(F.pad(named("mlp.down_proj"), (0, wide)).to(dtype)),
-    )
+        biases = [self._plain(weights, f"{attention}{part}_proj.bias") for part in "qkv"]
+        gains = [self._plain(weights, f"{attention}{part}_norm.weight") for part in "qk"]
+        return _Layer(
+            norm=self._plain(weights, prefix + "input_layernorm.weight"),
+            qkv=Linear(joined("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+            bias=None if biases[0] is None else torch.cat(biases),
+            gains=None if gains[0] is None else (gains[0], gains[1]),
+            out=Linear(joined("self_attn.o_proj"), self._plain(weights, f"{attention}o_proj.bias")),
+            mlp_norm=self._plain(weights, prefix + "post_attention_layernorm.weight"),
+            gate_up=Linear(joined("mlp.gate_proj", "mlp.up_proj")),
+            down=Linear(joined("mlp.down_proj")),
+        )

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from outthink.engine.native import kernels
+
 _STEP, _MIX1, _MIX2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _TOP = 64  # candidates looked at before a whole vocabulary is sorted; a full sort takes as long as a small model
 
@@ -26,23 +28,51 @@ def _mixed(bits: np.ndarray) -> np.ndarray:
     return bits ^ (bits >> np.uint64(31))
 
 
-def draw(logits: Tensor, noise: Tensor, *, temperature: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
-    """Return one token per row [R].
+def draw(
+    logits: Tensor, noise: np.ndarray, *, given: np.ndarray, temperature: np.ndarray, top_p: np.ndarray,
+    min_p: np.ndarray, logprobs: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
+    """Return one token per row [R], -1 where the logits are no numbers, and its log-probability [R] if `logprobs`.
 
     Args:
       logits: [R, vocabulary], float32.
       noise: [R], float64 in [0, 1): the token is where it falls on the cumulative distribution in order of token id.
+      given: [R], a token that is not drawn but forced, or -1.
       temperature: [R]; 0 is greedy, ties go to the lowest token id.
       top_p, min_p: [R]; see `truncated`; 1 and 0 keep everything.
+
+    Log-probabilities are those of temperature 1 without truncation.
     """
+    native = kernels() if logits.device.type == "cpu" else None
+    tokens = given.astype(np.int64)
+    rows = np.flatnonzero((tokens < 0) & ((top_p < 1) | (native is None)))
+    if len(rows):
+        knobs = (torch.from_numpy(knob[rows]).to(logits.device) for knob in (noise, temperature, top_p, min_p))
+        some = logits if len(rows) == len(logits) else logits[torch.from_numpy(rows).to(logits.device)]
+        tokens[rows] = _drawn(some, *knobs).numpy(force=True)
+    chosen = np.empty(len(logits), dtype=np.float32) if logprobs else None
+    if native is not None:
+        logits, noise, temperature, min_p = logits.contiguous(), *map(np.ascontiguousarray, (noise, temperature, min_p))
+        native.draw(
+            logits.data_ptr(), temperature.ctypes.data, min_p.ctypes.data, noise.ctypes.data, tokens.ctypes.data,
+            0 if chosen is None else chosen.ctypes.data, *logits.shape,
+        )  # fmt: skip
+    elif chosen is not None:
+        index = torch.from_numpy(tokens).to(logits.device).clamp(min=0)[:, None]
+        chosen[:] = logits.log_softmax(-1).gather(1, index)[:, 0].numpy(force=True)
+    return tokens, chosen
+
+
+def _drawn(logits: Tensor, noise: Tensor, temperature: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
     greedy = temperature == 0
     best = logits.argmax(-1)
-    if bool(greedy.all()):
-        return best
-    chances = truncated((logits / temperature.masked_fill(greedy, 1.0)[:, None]).softmax(-1), top_p, min_p)
-    edges = chances.cumsum(-1, dtype=torch.float64)
-    drawn = torch.searchsorted(edges, (noise * edges[:, -1])[:, None], right=True)[:, 0]
-    return torch.where(greedy, best, drawn)
+    drawn = best
+    if not bool(greedy.all()):
+        chances = (logits / temperature.masked_fill(greedy, 1.0)[:, None]).softmax(-1)
+        edges = truncated(chances, top_p, min_p).cumsum(-1, dtype=torch.float64)
+        drawn = torch.searchsorted(edges, (noise * edges[:, -1])[:, None], right=True)[:, 0]
+    broken = ~logits.amax(-1).isfinite() | logits.isnan().any(-1)
+    return torch.where(greedy, best, drawn).masked_fill(broken, -1)
 
 
 def truncated(chances: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:

@@ -5,32 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-import torch
+import numpy as np
 
 from outthink.core.request import Score, Scored
 from outthink.engine.jobs import Job
-from outthink.engine.store import Node
+from outthink.engine.node import Node
 from outthink.engine.vocabulary import Vocabulary
 
 
-def scored(job: Job, path: Sequence[Node], vocabulary: Vocabulary) -> Scored:
+def scored(job: Job, vocabulary: Vocabulary) -> Scored:
     """Return the reward at the end of the prefix and of its steps, or the log-probability of its last piece."""
     request = job.request
     assert isinstance(request, Score)
     if request.of == "logprob":
-        values = path[-1].values
-        assert values is not None
-        return Scored(float(values.sum(dtype=torch.float64)) if job.link.tokens else 0.0)
-    last = path[-1].values
-    assert last is not None
-    value = float(last[-1])
+        return Scored(float(_values(job, job.link.start).sum(dtype=np.float64)))
+    value = float(_values(job, job.link.end - 1)[0])
     if request.step is None:
         return Scored(value)
     root = next(link for link in job.link.upwards() if link.parent is None)
-    below = path[1:] if root.tokens else path
-    tokens = [token for node in below for token in node.tokens]
-    rewards = [reward for node in below if node.values is not None for reward in node.values.tolist()]
-    return Scored(value, tuple(rewards[end] for end in step_ends(tokens, request.step, vocabulary)))
+    below = [link.tokens for link in job.link.upwards() if link.parent is not None]
+    tokens = [token for piece in reversed(below) for token in piece]
+    rewards = _values(job, root.end)
+    return Scored(value, tuple(float(rewards[end]) for end in step_ends(tokens, request.step, vocabulary)))
+
+
+def _values(job: Job, first: int) -> np.ndarray:
+    """Return what is known of the tokens from position `first` to the end of the job's path."""
+    parts = []
+    node: Node | None = job.node
+    while node is not None and node.parent is not None and node.end > first:
+        assert node.values is not None
+        parts.append(node.values[max(0, first - node.start) :])
+        node = node.parent
+    return np.concatenate([np.empty(0, dtype=np.float32), *reversed(parts)])
 
 
 def step_ends(tokens: Sequence[int], step: str, vocabulary: Vocabulary) -> list[int]:

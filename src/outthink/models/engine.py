@@ -6,13 +6,14 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..core.backend import Failure, Item, Settled, Ticket
+from ..core.backend import Failure, Item, Paused, Progress, Settled, Ticket
 from ..core.budget import Card
 from ..core.cost import Cost
 from ..core.errors import InvalidInput, Unsupported
@@ -20,7 +21,7 @@ from ..core.refs import Ref, nearest
 from ..core.request import Draft, Request, Sample, Score
 from ..engine.checkpoint import CheckpointError, Config, shapes
 from ..engine.engine import Engine
-from ..engine.jobs import Finished
+from ..engine.jobs import Event, Finished, Piece
 
 _HIDDEN_BYTES = 256 << 20
 
@@ -64,19 +65,31 @@ class EngineBackend:
         return self._cost(request, held, total - held, most)
 
     def room(self) -> int:
-        return max(0, self.engine.rows - len(self.engine))
+        return max(0, self.engine.rows - len(self.engine) + self.engine.paused)
 
     def submit(self, ticket: Ticket, request: Request[Any]) -> None:
         if not isinstance(request, Sample | Score):
             raise Unsupported(f"{self.name!r} serves Sample and Score, not {type(request).__name__}")
-        self.engine.submit(ticket, request)  # type: ignore[arg-type]
         self._tickets[ticket] = request
+        writes = isinstance(request, Sample)
+        self.engine.submit(
+            ticket,  # type: ignore[arg-type]
+            request,
+            owner=ticket.run,
+            allowed=partial(_paid, ticket) if writes else None,
+            watched=partial(_watched, ticket) if writes else None,
+        )
+
+    def resume(self, ticket: Ticket, request: Request[Any]) -> None:
+        assert isinstance(request, Sample)
+        self._tickets[ticket] = request
+        self.engine.resume(ticket, most=request.max_tokens)  # type: ignore[arg-type]
 
     def cancel(self, ticket: Ticket) -> None:
         self.engine.cancel(ticket)  # type: ignore[arg-type]
 
     def step(self) -> Sequence[Item]:
-        return [self._settled(finished) for finished in self.engine.step()]
+        return [item for event in self.engine.step() for item in self._items(event)]
 
     def attach(self, post: Callable[[Sequence[Item]], None]) -> None:
         """Nothing to keep: everything is reported by `step`."""
@@ -88,7 +101,7 @@ class EngineBackend:
         if self._tickets:
             self.engine.step()
         self._tickets.clear()
-        self.engine.store.clear()
+        self.engine.forest.clear()
         self._hidden.clear()
         self._hidden_bytes = 0
 
@@ -108,8 +121,14 @@ class EngineBackend:
         kind = {"output": output} if isinstance(request, Sample) else {"scores": 1}
         return Cost.of(request.model, calls=1, prompt=prompt, attended=attended, **kind, **more)
 
-    def _settled(self, done: Finished) -> Settled:
-        ticket: Ticket = done.key  # type: ignore[assignment]
+    def _items(self, event: Event) -> list[Item]:
+        ticket: Ticket = event.key  # type: ignore[assignment]
+        if isinstance(event, Finished):
+            rest = [Progress(ticket, event.rest)] if event.rest else []
+            return [*rest, self._settled(ticket, event)]
+        return [Progress(ticket, event.text) if isinstance(event, Piece) else Paused(ticket)]
+
+    def _settled(self, ticket: Ticket, done: Finished) -> Settled:
         request = self._tickets.pop(ticket)
         assert isinstance(request, Sample | Score)
         prompt = ticket.bound.total("prompt")
@@ -117,14 +136,15 @@ class EngineBackend:
         if done.reply is None:
             luck["cached"] = 0  # it may not have come to its turn
         cost = self._cost(request, done.prompt - prompt, prompt, done.generated, **luck)
+        kv = done.pages * self.engine.forest.pages.page_bytes
         if done.error is not None:
-            return Settled(ticket, None, cost, Failure(str(done.error)))
+            return Settled(ticket, None, cost, Failure(str(done.error)), kv=kv)
         if done.reply is None:
-            return Settled(ticket, None, cost, Failure("cancelled"))
+            return Settled(ticket, None, cost, Failure("cancelled"), kv=kv)
         reply = done.reply
         if isinstance(reply, Draft) and done.hidden is not None:
             reply = replace(reply, hidden=self._keep(ticket.path, reply, done.hidden))
-        return Settled(ticket, reply, cost)
+        return Settled(ticket, reply, cost, kv=kv)
 
     def _keep(self, path: str, draft: Draft, states: Tensor) -> Ref:
         self._refs += 1
@@ -141,7 +161,15 @@ class EngineBackend:
         self._hidden_bytes -= 0 if states is None else states.nbytes
 
 
-_WRITES = frozenset("sample continue score seed stop logprobs hidden monitor force".split())
+_WRITES = frozenset("sample continue score seed stop logprobs hidden monitor force pause".split())
+
+
+def _paid(ticket: Ticket) -> int:
+    return ticket.bound.total("output")
+
+
+def _watched(ticket: Ticket) -> bool:
+    return ticket.watched
 
 
 def card(config: Config) -> Card:

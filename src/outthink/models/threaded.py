@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core.backend import Backend, Failure, Item, Settled, Ticket
+from ..core.backend import Backend, Failure, Item, Paused, Settled, Ticket
 from ..core.cost import Cost
 from ..core.errors import InvalidInput
 from ..core.request import Request
@@ -29,6 +29,7 @@ class Threaded:
         self._most = backend.room()
         self._orders: deque[tuple[str, Ticket, Request[Any] | None]] = deque()
         self._flying: set[Ticket] = set()
+        self._paused: set[Ticket] = set()
         self._wake = threading.Condition()
         self._post: Callable[[Sequence[Item]], None] | None = None
         self._thread: threading.Thread | None = None
@@ -39,7 +40,7 @@ class Threaded:
         return self.inner.bound(ticket, request)
 
     def room(self) -> int:
-        return max(0, min(self.inner.room(), self._most - len(self._flying)))
+        return max(0, min(self.inner.room(), self._most - len(self._flying) + len(self._paused)))
 
     def submit(self, ticket: Ticket, request: Request[Any]) -> None:
         if self._post is None:
@@ -62,6 +63,7 @@ class Threaded:
 
     def _order(self, what: str, ticket: Ticket, request: Request[Any] | None) -> None:
         with self._wake:
+            self._paused.discard(ticket)
             self._orders.append((what, ticket, request))
             self._wake.notify()
 
@@ -83,7 +85,7 @@ class Threaded:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while not (self._orders or self._flying or self._closed):
+                while not (self._orders or len(self._flying) > len(self._paused) or self._closed):
                     self._wake.wait()
                 if self._closed:
                     return
@@ -93,6 +95,8 @@ class Threaded:
             assert self._post is not None
             with self._wake:
                 self._flying.difference_update([item.ticket for item in items if isinstance(item, Settled)])
+                self._paused.update([item.ticket for item in items if isinstance(item, Paused)])
+                self._paused &= self._flying
                 if self._closed:
                     return
             if items:

@@ -1,0 +1,75 @@
+"""One step's batch: the last token of every going row, and chunks of prompts beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from outthink.engine.levels import Plan
+from outthink.engine.pages import PAGE, Pages
+from outthink.engine.prefill import Chunk
+from outthink.engine.rows import Rows
+from outthink.engine.runner import Batch, Runner
+
+
+def joined(rows: Rows, going: np.ndarray, chunks: Sequence[Chunk], *, device: torch.device) -> Batch:
+    """Return the batch of `going` rows (in the order in which they share pages) and of `chunks`, in that order.
+
+    Products take all of it at once; attention is a task per row, per level that rows share, and per chunk.
+    """
+    count = len(going)
+    width = max([-(-int(rows.length[going].max(initial=0)) // PAGE), *(len(chunk.nodes) for chunk in chunks)])
+    table = np.zeros((count + len(chunks), width), dtype=np.int32)
+    table[:count] = rows.pages[going, :width]
+    positions = [rows.length[going] - 1]
+    tokens = [rows.last[going]]
+    places = [table[np.arange(count), positions[0] // PAGE]]
+    tasks, at = [], count
+    for number, chunk in enumerate(chunks, count):
+        pages = chunk.pages()
+        table[number, : len(pages)] = pages
+        place = np.arange(chunk.start, chunk.end)
+        positions.append(place)
+        tokens.append(np.array(chunk.tokens(), dtype=np.int64))
+        places.append(table[number, place // PAGE])
+        tasks.append((at, at + len(place), number, 0, width))
+        at += len(place)
+    position, page = np.concatenate(positions), np.concatenate(places)
+    return Batch(
+        torch.from_numpy(np.concatenate(tokens)).to(device),
+        torch.from_numpy(position.astype(np.int32)).to(device),
+        torch.from_numpy(page.astype(np.int64) * PAGE + position % PAGE).to(device),
+        torch.from_numpy(table).to(device),
+        _beside(rows.plan(going), tasks),
+    )
+
+
+def compute(runner: Runner, pages: Pages, rows: Rows, going: np.ndarray, chunks: Sequence[Chunk]) -> Tensor:
+    """Return the hidden states of the batch; if memory runs out on the way, do it again in two halves.
+
+    Doing it again writes the same keys and values to the same places.  Raises what it met when nothing can be halved.
+    """
+    try:
+        return runner.run(joined(rows, going, chunks, device=runner.device), pages)
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+            raise
+        if len(going) + len(chunks) < 2:
+            raise
+    half, part = len(going) // 2, (len(chunks) + len(going) % 2) // 2
+    first = compute(runner, pages, rows, going[:half], chunks[:part])
+    second = compute(runner, pages, rows, going[half:], chunks[part:])
+    return torch.cat([first[:half], second[: len(going) - half], first[half:], second[len(going) - half :]])
+
+
+def _beside(plan: Plan, tasks: Sequence[tuple[int, ...]]) -> Plan:
+    """Return the plan with more tasks in its first phase, the longest first."""
+    if not tasks:
+        return plan
+    more = np.array(sorted(tasks, key=lambda task: task[0] - task[1]), dtype=np.int32)
+    phases = plan.phases + len(more)
+    phases[0] = 0
+    return Plan(np.ascontiguousarray(np.concatenate([more, plan.tasks])), phases)

@@ -1,0 +1,139 @@
+"""Decoding: a token for every row that has a hidden state, and what that token ends."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from outthink.core.monitor import Force, Halt
+from outthink.core.request import Sample
+from outthink.engine.jobs import Job, Piece, Waits
+from outthink.engine.rows import Rows
+from outthink.engine.runner import Runner
+from outthink.engine.sampler import draw, uniforms
+from outthink.engine.stops import Stops, StopTables
+from outthink.engine.vocabulary import Vocabulary
+
+
+class Ended(NamedTuple):
+    """A row that stops: why, how many of its drawn tokens are its draft, and how many of them have keys and values.
+
+    hidden: the hidden state after the draft's last token, where that is known.
+    """
+
+    row: int
+    finish: str
+    stop: str | None
+    count: int
+    computed: int
+    hidden: Tensor | None
+
+
+class Decoder:
+    def __init__(
+        self,
+        runner: Runner,
+        vocabulary: Vocabulary,
+        *,
+        rows: Rows,
+        stops: Stops,
+        tables: StopTables,
+        ends: tuple[int, ...],
+    ) -> None:
+        self._runner, self._vocabulary, self._rows, self._stops, self._tables = runner, vocabulary, rows, stops, tables
+        self._end = ends[0] if ends else -1
+        self._ends = np.zeros(vocabulary.size, dtype=bool)
+        self._ends[list(ends)] = True
+
+    def draw(self, rows: np.ndarray, hidden: Tensor) -> list[Ended | Piece | Waits]:
+        """Draw a token in each of `rows` [n] from its hidden state [n, hidden_size]; return what that ends."""
+        state = self._rows
+        logits = self._runner.logits(hidden)
+        knobs = state.knobs[:, rows]
+        noise = uniforms(state.seed[rows], state.place[rows])
+        given = np.full(len(rows), -1, dtype=np.int64)
+        watched = np.flatnonzero(state.look[rows])
+        for at in watched.tolist():
+            job = state.jobs[int(rows[at])]
+            if job.watch is not None and job.watch.forced:
+                given[at] = job.watch.forced.popleft()
+            if isinstance(job.request, Sample) and job.request.hidden and len(job.hidden) < state.drawn[rows[at]]:
+                job.hidden.append(hidden[at].clone())
+        wants, drawn = bool(state.wants[rows].any()), state.drawn[rows]
+        new, logprobs = draw(
+            logits, noise, given=given, temperature=knobs[0], top_p=knobs[1], min_p=knobs[2], logprobs=wants
+        )
+        if logprobs is not None:
+            state.logprobs[rows, drawn] = logprobs
+        state.history[rows, drawn] = new
+        going = ~self._ends[new]
+        state.place[rows] += 1
+        state.last[rows] = np.where(going, new, state.last[rows])
+        state.drawn[rows] += going
+        state.length[rows] += going
+        stops = self._tables.tables[state.table[rows], new]
+        look = ~going | stops | (state.place[rows] >= state.stop_at[rows]) | (state.look[rows] > 0) | (new < 0)
+        events: list[Ended | Piece | Waits] = []
+        for at in np.flatnonzero(look).tolist():
+            events += self._look(int(rows[at]), bool(going[at]), int(new[at]), bool(stops[at]), hidden[at])
+        return events
+
+    def _look(self, row: int, going: bool, token: int, maybe: bool, hidden: Tensor) -> list[Ended | Piece | Waits]:
+        job = self._rows.jobs[row]
+        ended = self._ended(row, job, going=going, token=token, maybe=maybe, hidden=hidden)
+        if ended is not None:
+            return [ended]
+        events: list[Ended | Piece | Waits] = []
+        if job.watch is None and job.watched is not None and job.watched():
+            events += self._piece(row, job)
+        if job.closing is None and self._rows.place[row] >= self._rows.stop_at[row] and not self._rows.allow(row):
+            events.append(Waits(job.key))
+        return events
+
+    def _piece(self, row: int, job: Job) -> list[Piece]:
+        """Return what has been written since the last piece, up to the last whole character."""
+        fresh = self._rows.history[row, job.said : self._rows.drawn[row]].tolist()
+        text = self._vocabulary.text(fresh)
+        if not text or text.endswith("\ufffd"):
+            return []
+        job.said += len(fresh)
+        return [Piece(job.key, text)]
+
+    def _ended(self, row: int, job: Job, *, going: bool, token: int, maybe: bool, hidden: Tensor) -> Ended | None:
+        """Return how a row ends with its newest token, None if it goes on."""
+        state, drawn = self._rows, int(self._rows.drawn[row])
+        assert isinstance(job.request, Sample)
+        if token < 0:
+            job.error, job.generated = FloatingPointError("its logits are no numbers"), int(state.place[row]) - 1
+            return Ended(row, "length", None, drawn - 1, drawn - 1, None)
+        if job.closing is not None:  # the token drawn after its end only served to see the last hidden state
+            state.drawn[row], state.length[row] = drawn - going, state.length[row] - going
+            job.generated = int(state.place[row]) - 1
+            return Ended(row, *job.closing, drawn - going, drawn - going, hidden)
+        job.generated = int(state.place[row])
+        history = state.history[row, :drawn]
+        stop = self._stops.found(history.tolist(), job.request.stop) if maybe else None
+        reason = "stop" if stop else "end" if not going else None
+        back = 0
+        if job.watch is not None and stop is None:
+            place = drawn - 1 if going else drawn
+            try:
+                text = self._vocabulary.text([token if going else self._end])
+                action = job.watch.see(text, float(state.logprobs[row, place]))
+            except Exception as error:  # a rule that somebody else wrote: its request fails, the others go on
+                job.error, action = error, Halt()
+            if isinstance(action, Halt):
+                reason, back = "monitor", min(action.back, drawn)
+            elif isinstance(action, Force) and job.watch.forced:
+                reason = None
+        if reason is None and job.generated >= job.limit:
+            reason = "length"
+        if reason is None:
+            return None
+        if job.request.hidden and going and not back and job.error is None:
+            job.closing = (reason, stop)
+            return None
+        known = hidden if not going and not back else None
+        return Ended(row, reason, stop, drawn - back, min(drawn - back, drawn if not going else drawn - 1), known)
