@@ -19,6 +19,8 @@ FULL = "if gauge.spent + gauge.held + amount > gauge.cap:"
 HEAD = "        if account.queue and account.queue[0] is item:\n            self.unblock((account,))\n"
 GIVE_BACK = "        self.queues.unblock(parent.release(account.set_aside, spent))"
 NOTHING = "        pass\n"
+PAUSE = 'account.run.decide(ticket.path, "pause")\n            self.queues.ahead(ticket, account)\n'
+LEAVE = "            if ticket.whole is not None:\n                self.slices.leave(ticket, account)\n"
 MUTANTS: dict[str, tuple[str, str, str]] = {
     "one unit over budget": ("account.py", FULL, FULL.replace("cap:", "cap + 1:")),
     "what is in flight is not counted": ("account.py", FULL, FULL.replace(" + gauge.held", "")),
@@ -41,10 +43,21 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     "costs of cancelled work are lost": (
         "settle.py", "run.tally.add(cost)\n", "run.tally.add(cost if ticket.state != ZOMBIE else Cost())\n",
     ),
+    "what is paused counts as in flight": (
+        "settle.py", PAUSE + "            self.idle(account.end())\n", PAUSE,
+    ),
+    "a slice is not set aside": ("slices.py", "            account.reserve(more)\n", NOTHING),
+    "the oldest is not provided for": ("slices.py", "or self.pay(first, account, first.whole)", "or True"),
+    "the younger are paid before the older": ("queues.py", "queue[at].age < ticket.age", "queue[at].age > ticket.age"),
+    "a slice is shorter than the caller can use": (
+        "slices.py", 'max(self.tokens, getattr(ticket.request, "at_least", None) or 1)', "self.tokens",
+    ),
+    "a cancelled request goes on being the oldest": ("settle.py", LEAVE, ""),
 }  # fmt: skip
 
 LAWS = Path(__file__).with_name("test_programs.py")
 CASES = Path(__file__).with_name("test_hard_cases.py")
+SLICES = Path(__file__).with_name("test_slices.py")
 QUICK = """
 import importlib.util, sys
 def load(path):
@@ -58,9 +71,10 @@ faulthandler.dump_traceback_later(40, exit=True)
 laws = load(sys.argv[1])
 for meets in (False, True):
     laws.many(0, 250, meets=meets)
-cases = load(sys.argv[2])
-for value in list(vars(cases).values()):
-    if isinstance(value, type) and value.__name__ in ("TestOrphans", "TestBigRequest", "TestStuck"):
+tests = [value for path in sys.argv[2:] for value in vars(load(path)).values()]
+chosen = ("TestOrphans", "TestBigRequest", "TestStuck", "TestTheOldest", "TestTheEndOfTheMoney")
+for value in tests:
+    if isinstance(value, type) and value.__name__ in chosen:
         for name in dir(value):
             if name.startswith("test_"):
                 getattr(value(), name)()
@@ -70,7 +84,7 @@ print("all laws hold")
 
 def hold_to_laws(package: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-W", "error", "-c", QUICK, str(LAWS), str(CASES)]
+    command = [sys.executable, "-W", "error", "-c", QUICK, str(LAWS), str(CASES), str(SLICES)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
 
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 
 from outthink.core.budget import Budget, Meter, weights
 from outthink.core.errors import BackendError, Cancelled, OutOfBudget, Stuck
+from outthink.core.replay import replay
+from outthink.core.request import Sample
 from outthink.core.runtime import Runtime
 from outthink.core.seeds import fold
 from outthink.testing.faulty import Faults, Faulty
@@ -32,7 +34,8 @@ def play(node: Node, budget: Budget, *, how: random.Random, meets: bool = False)
     port: Any = backend
     if how.random() < 0.5:
         port = Faulty(backend, Faults(shuffle=True, late=how.choice((0, 0, 2))), seed=how.randint(0, 99))
-    runtime = Runtime({MODEL: port}, window=how.choice((1, 2, 1024)), retries=1)
+    slices = how.choice((None, 1, 2, 3, 5, 8))
+    runtime = Runtime({MODEL: port}, window=how.choice((1, 2, 1024)), retries=1, slices=slices)
     player = Player()
     run = runtime.start(player.play(node), budget=budget)
     stop_at = how.randint(0, 12) if how.random() < 0.25 else None
@@ -50,13 +53,14 @@ def play(node: Node, budget: Budget, *, how: random.Random, meets: bool = False)
         assert turns < 20_000, "the run does not end"
         for gauge in run.account.gauges:
             assert 0 <= gauge.held and gauge.spent + gauge.held <= gauge.cap
+            assert len(gauge.slices) < 2 or slices is not None
     assert player.alive == 0, f"{player.alive} coroutines outlive their run"
     loop = runtime.loop
     assert not backend.live and not any(port.flying for port in loop.dispatcher.ports)
     assert run.zombies == 0 and run.pending == 0
     assert not loop.runs and not loop.queues.suspects and not loop.settler.later
     for gauge in run.account.gauges:
-        assert gauge.held == 0, f"{gauge} is still held"
+        assert gauge.held == 0 and not gauge.slices, f"{gauge} is still held"
         assert gauge.spent == amount(gauge.meter.kind, run.cost) <= gauge.cap
     assert not run.overrun and run.exact
     assert run.trace is not None and run.trace.cost == run.cost == backend.served
@@ -64,6 +68,14 @@ def play(node: Node, budget: Budget, *, how: random.Random, meets: bool = False)
     if run.error is not None:
         assert isinstance(run.error, Broken | BackendError | OutOfBudget | Stuck | Cancelled), repr(run.error)
         assert meets or not isinstance(run.error, Stuck | Cancelled), f"{run.error!r} without a wait across the tree"
+    least = {e.path: e.request.at_least for e in run.trace.served() if isinstance(e.request, Sample)}
+    for clip in run.trace.decisions("clip"):
+        most = clip.facts["max_tokens"]
+        assert most >= least.get(clip.path, 0), f"{clip.path} was cut to {most} tokens"
+    if stop_at is None and how.random() < 0.5 and backend.slots == 1000:
+        again = replay(run.trace, Player().play(node))
+        assert again.trace is not None and again.trace.events == run.trace.events, "a replay went another way"
+        assert (again.cost, again.stopped) == (run.cost, run.stopped)
     return run.stopped
 
 

@@ -76,6 +76,21 @@ async def starves(seed: int) -> Any:
     return next(state for state in states if state is not None)
 
 
+async def cuttable(seed: int) -> Any:
+    """Samples whole solutions that may be cut, so that they can be paid in slices."""
+
+    async def one(i: int) -> Any:
+        state = await SPACE.root(seed)
+        state = (await Sample(state, MODEL, fold(seed, i), max_tokens=64, at_least=1)).prefix
+        await keep(state, None, complete=SPACE.answer(state) is not None)
+        return state
+
+    states = [state for state in await fitting(one(i) for i in range(6)) if state is not None]
+    for state in states:
+        await keep(state, None, complete=SPACE.answer(state) is not None)
+    return next((state for state in states if SPACE.answer(state) is not None), None)
+
+
 async def answers_nothing(seed: int) -> Any:
     await good(seed)
     return Prefix("no idea")
@@ -118,6 +133,11 @@ def test_a_law_notices_a_broken_method(law: Any, make: Any, changes: Any) -> Non
 @pytest.mark.parametrize("law", conformance.METHOD_LAWS, ids=lambda law: law.__name__)
 def test_a_good_method_passes(law: Any) -> None:
     law(method_case(good, produced=wrote, examples=4))
+
+
+@pytest.mark.parametrize("law", conformance.METHOD_LAWS, ids=lambda law: law.__name__)
+def test_a_good_method_keeps_every_law_in_slices(law: Callable[[MethodCase], None]) -> None:
+    law(method_case(cuttable, produced=wrote, examples=8, slices=3))
 
 
 def test_a_method_without_answers_is_noticed() -> None:

@@ -32,12 +32,13 @@ class Shortfall(NamedTuple):
 class Gauge:
     """One limit of one account, in whole numbers. `held` is reserved for what is in flight or set aside below."""
 
-    __slots__ = ("cap", "held", "meter", "owner", "spent", "waiters")
+    __slots__ = ("cap", "held", "meter", "owner", "slices", "spent", "waiters")
 
     def __init__(self, meter: Meter, cap: int, owner: Account) -> None:
         self.meter, self.cap, self.owner = meter, cap, owner
         self.spent = self.held = 0
         self.waiters: list[Account] = []  # accounts whose first request waits for this gauge
+        self.slices: dict[Any, None] = {}  # what is paid in slices from here, the oldest first
 
     def short(self, need: int) -> Shortfall:
         return Shortfall(self.meter.kind, need, self.cap, self.spent, self.held)

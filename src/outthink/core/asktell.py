@@ -35,7 +35,7 @@ class AskTell:
     """
 
     stepped = True
-    capabilities = CAPABILITIES - {"prefix"}
+    capabilities = CAPABILITIES - {"prefix", "pause"}
 
     def __init__(
         self, coro: Coroutine[Any, Any, Any], *, models: Sequence[str], bound: Bound = by_bytes, **options: Any

@@ -17,10 +17,10 @@ from .cost import Cost
 from .errors import BackendError, OutOfBudget, OutthinkError, unknown
 from .queues import Port, Queues
 from .refs import hold
-from .request import Sample
 from .run import Run
 from .settle import Finish
-from .tree import DONE, FLYING, LIVE, NO_COST, Task, Ticket
+from .slices import Slices
+from .tree import DONE, FLYING, LIVE, NEW, NO_COST, PAUSED, Task, Ticket
 
 SERVED, POPPED, BLOCKED, STARVED = range(4)
 
@@ -29,18 +29,20 @@ class Dispatcher:
     """Looks at the heads of the queues. `finish` and `begin` lead back to the coroutines."""
 
     def __init__(
-        self, queues: Queues, backends: Mapping[str, Backend], cards: Mapping[str, Card], *,
+        self, queues: Queues, slices: Slices, backends: Mapping[str, Backend], cards: Mapping[str, Card], *,
         finish: Finish, begin: Callable[[Task], None], report: Callable[[Sequence[Item]], None],
     ) -> None:  # fmt: skip
         ports: dict[int, Port] = {}
         for backend in backends.values():
-            ports.setdefault(id(backend), Port(backend))
+            ports.setdefault(id(backend), Port(backend, slices=slices.tokens is not None))
         self.ports = list(ports.values())
         self.models = {model: ports[id(backend)] for model, backend in backends.items()}
-        self.queues, self.cards, self.finish, self.begin, self.report = queues, cards, finish, begin, report
+        self.queues, self.slices, self.cards = queues, slices, cards
+        self.finish, self.begin, self.report = finish, begin, report
 
     def serve(self) -> None:
         """Dispatch what can be paid for and has room: runs in turn by weight, their accounts in order of arrival."""
+        self.slices.provide()
         for port in self.ports:
             port.room = port.backend.room()
         starved: list[Account] = []
@@ -79,6 +81,8 @@ class Dispatcher:
     def _dispatch(self, ticket: Ticket, account: Account) -> int:
         run: Run = account.run
         request = ticket.request
+        if ticket.state == PAUSED:
+            return self._resume(ticket, account)
         port = self.models.get(request.model)
         if port is None:
             return self._fail(ticket, account, unknown("model", request.model, self.models))
@@ -89,18 +93,27 @@ class Dispatcher:
         if run.budget.depth is not None and ticket.depth > run.budget.depth:
             short = Shortfall("depth", ticket.depth, run.budget.depth, ticket.depth - 1, 0)
             return self._refuse(ticket, account, short)
-        amounts = ticket.amounts
-        if amounts is None:
+        if ticket.amounts is None:
             try:
-                bound = self._bound(ticket, port)
-                amounts = account.amounts(bound)
+                ticket.bound = self._bound(ticket, port)
+                ticket.amounts, ticket.port = account.amounts(ticket.bound), port
+                if port.pauses:
+                    self.slices.price(ticket, account, port)
             except Exception as error:
                 return self._fail(ticket, account, error)
-            ticket.bound, ticket.amounts, ticket.port = bound, amounts, port
-        full = account.full(amounts)
+        amounts = ticket.amounts
+        if ticket.whole is None:
+            full = account.full(amounts)
+        else:
+            price, full = self.slices.ask(ticket, account)
+            amounts = price[1]
+            full = full or account.full(amounts)
         if full is not None:
             return self._wait(ticket, account, full, amounts)
         account.reserve(amounts)
+        if ticket.whole is not None:
+            ticket.bound, ticket.amounts = price
+            self.slices.enter(ticket, account)
         account.queue.popleft()
         account.begin()
         ticket.state = FLYING
@@ -108,18 +121,38 @@ class Dispatcher:
             prefix = getattr(request, "prefix", None)
             if prefix is not None:
                 hold(prefix, ticket.held)  # type: ignore[arg-type]
-        port.flying += 1
-        port.room -= 1
-        self.queues.served(run)
         if ticket.depth > run.depth:
             run.depth = ticket.depth
+        return self._send(ticket, port, port.backend.submit)
+
+    def _send(self, ticket: Ticket, port: Port, give: Callable[[Ticket, Any], None]) -> int:
+        port.flying += 1
+        port.room -= 1
+        self.queues.served(ticket.run)
         try:
-            port.backend.submit(ticket, request)
+            give(ticket, ticket.request)
         except OutthinkError:
             raise
         except Exception as error:  # a bug there must not leave the ticket in flight for ever
-            self.report([Settled(ticket, None, NO_COST, Failure(f"submit raised {error!r}"))])
+            self.report([Settled(ticket, None, NO_COST, Failure(f"{give.__name__} raised {error!r}"))])
         return SERVED
+
+    # -- slices
+
+    def _resume(self, ticket: Ticket, account: Account) -> int:
+        """Pay for the next slice of the first that is paused, and let it go on."""
+        port: Port = ticket.port
+        if port.room <= 0:
+            return STARVED
+        price, full = self.slices.ask(ticket, account)
+        full = full or self.slices.pay(ticket, account, price)
+        if full is not None:
+            return self._wait(ticket, account, full, price[1])
+        account.queue.popleft()
+        account.begin()
+        ticket.state = FLYING
+        ticket.run.decide(ticket.path, "slice", bound=ticket.bound)
+        return self._send(ticket, port, port.backend.resume)  # type: ignore[attr-defined]
 
     def price(self, ticket: Ticket) -> Cost:
         """Return what a request would cost at most, without queueing it."""
@@ -180,6 +213,8 @@ class Dispatcher:
             elif not account.run.listed:  # else something of this run waits for room only: it is able to run
                 doomed.append(account)
         deepest = max((account.level for account in doomed), default=0)
+        if self.slices.tokens is not None:
+            doomed.sort(key=lambda account: getattr(account.queue[0], "age", NEW))
         for account in doomed:
             if account.level == deepest:
                 del suspects[account]
@@ -191,34 +226,14 @@ class Dispatcher:
         assert gauge is not None
         if type(item) is Ticket:
             assert item.amounts is not None
-            amounts, shorter = item.amounts, clipped(item.request)
-            if shorter is not None and self._clip(item, account, shorter):
+            amounts = item.amounts
+            if self.slices.cut(item, account):
                 self.queues.unblock((account,))
                 return
         else:
             amounts = account.aside(account.granted(item.grant, self.cards))
         self.queues.unblock((account,))
         self._refuse(item, account, gauge.short(amounts[account.gauges.index(gauge)]))
-
-    def _clip(self, ticket: Ticket, account: Account, shorter: Callable[[int], Sample]) -> bool:
-        """Cut the request to the most tokens that can be paid for; return whether there is such a number."""
-        bound, dear = ticket.port.backend.bound, ticket.bound
-        low = getattr(ticket.request, "at_least", None) or 1
-        high = dear.total("output")
-
-        def fits(tokens: int) -> bool:
-            return account.full(account.amounts(bound(ticket, shorter(tokens)))) is None
-
-        if high < low or not fits(low):
-            return False
-        while low < high:  # costs grow with tokens
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        ticket.request = shorter(low)
-        ticket.bound = bound(ticket, ticket.request)
-        ticket.amounts = account.amounts(ticket.bound)
-        account.run.decide(ticket.path, "clip", max_tokens=low, bound=ticket.bound, whole=dear)
-        return True
 
     def _refuse(self, item: Ticket | Task, account: Account, short: Shortfall) -> int:
         run: Run = account.run

@@ -9,7 +9,7 @@ from typing import Any
 from .errors import Cancelled
 from .queues import Queues
 from .settle import Settler
-from .tree import DONE, FLYING, QUEUED, Group, Task, Ticket
+from .tree import DONE, FLYING, PAUSED, QUEUED, Group, Task, Ticket
 
 Ready = deque[tuple[Task, Any, Exception | None]]
 
@@ -56,7 +56,7 @@ class Endings:
             node = stack.pop()
             node.group = None
             if type(node) is Ticket:
-                if node.state != FLYING:
+                if node.state != FLYING and node.state != PAUSED:
                     node.run.decide(node.path, "cancel", bound=node.bound if node.amounts is not None else None)
                 self.settler.cancel(node)
                 continue

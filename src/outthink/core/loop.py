@@ -16,6 +16,7 @@ from .machine import Machine
 from .queues import Queues
 from .run import Run
 from .settle import Settler
+from .slices import Slices
 from .tree import DONE, ZOMBIE, Ticket
 
 
@@ -24,14 +25,16 @@ class Loop:
 
     def __init__(
         self, backends: Mapping[str, Backend], cards: Mapping[str, Card], *, retries: int, window: int,
-        clock: Callable[[], float], sleep: Callable[[float], None] | None, over: Callable[[Run], None],
+        slices: int | None, clock: Callable[[], float], sleep: Callable[[float], None] | None,
+        over: Callable[[Run], None],
     ) -> None:  # fmt: skip
         self.clock, self.over, self._sleep = clock, over, sleep
         self.machine = machine = Machine(window=window, ended=self._ended)
         self.queues = queues = Queues()
-        self.settler = Settler(queues, retries=retries, clock=clock, finish=machine.finish)
+        sliced = Slices(slices, queues)
+        self.settler = Settler(queues, sliced, retries=retries, clock=clock, finish=machine.finish)
         self.dispatcher = Dispatcher(
-            queues, backends, cards, finish=machine.finish, begin=machine.begin, report=self.post
+            queues, sliced, backends, cards, finish=machine.finish, begin=machine.begin, report=self.post
         )
         self.endings = Endings(queues, self.settler, machine.ready)
         machine.queues, machine.settler, machine.endings = queues, self.settler, self.endings
@@ -131,16 +134,20 @@ class Loop:
     def _take(self, item: Item, ticked: set[Run]) -> None:
         ticket: Ticket = item.ticket  # type: ignore[assignment]
         run: Run = ticket.run
+        if type(item) is Progress:
+            if ticket.state != ZOMBIE:
+                run.progress(item)
+            return
+        if ticket.state == DONE:
+            raise AssertionError(f"a backend settled {ticket.path} twice")
+        if run not in ticked:
+            ticked.add(run)
+            run.tick += 1
         if type(item) is Settled:
-            if ticket.state == DONE:
-                raise AssertionError(f"a backend settled {ticket.path} twice")
-            if run not in ticked:
-                ticked.add(run)
-                run.tick += 1
             self.settler.settle(item)
             self._check[run] = None
-        elif type(item) is Progress and ticket.state != ZOMBIE:
-            run.progress(item)
+        else:
+            self.settler.pause(ticket)
 
     def pause(self) -> float | None:
         """Return the seconds until a timer is due; None if only a backend or a person can change anything."""

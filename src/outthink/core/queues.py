@@ -8,20 +8,20 @@ from heapq import heappop, heappush, heapreplace
 from .account import Account
 from .backend import Backend
 from .run import Run
-from .tree import Task, Ticket
+from .tree import PAUSED, Task, Ticket
 
 
 class Port:
     """A backend, what is in flight there, and how much room it had when this pass began.
 
-    fenced: why it gets no more requests, "" while it does.
+    fenced: why it gets no more requests, "" while it does. pauses: whether it is paid in slices.
     """
 
-    __slots__ = ("backend", "fenced", "flying", "prefix", "room")
+    __slots__ = ("backend", "fenced", "flying", "pauses", "prefix", "room")
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, slices: bool) -> None:
         self.backend, self.flying, self.room = backend, 0, 0
-        self.prefix = "prefix" in backend.capabilities
+        self.prefix, self.pauses = "prefix" in backend.capabilities, slices and "pause" in backend.capabilities
         self.fenced = ""
 
 
@@ -38,6 +38,18 @@ class Queues:
         account.run.pending += 1
         account.queue.append(item)
         if account.blocked is None and not account.listed:
+            self.list(account)
+
+    def ahead(self, ticket: Ticket, account: Account) -> None:
+        """Put back what has had its turn before: in front of the younger, and of everything that is new."""
+        queue, at = account.queue, 0
+        while (
+            at < len(queue) and type(queue[at]) is Ticket and queue[at].state == PAUSED and queue[at].age < ticket.age
+        ):
+            at += 1
+        queue.insert(at, ticket)
+        account.blocked = None
+        if not account.listed:
             self.list(account)
 
     def list(self, account: Account, *, idle: bool = True) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .backend import CAPABILITIES, Failure, Item, Settled
+from .backend import CAPABILITIES, Failure, Item, Paused, Settled
 from .budget import Budget, Card
 from .cost import Cost
 from .errors import InvalidInput, ReplayMismatch
@@ -30,16 +30,22 @@ class Replay:
             raise InvalidInput(f"a trace of level {trace.level!r} has no replies; replay needs one of level 'full'")
         self.capabilities = CAPABILITIES - {"prefix"}  # bounds are those recorded, whatever was held
         self.now = 0.0
-        self._events = [e for e in trace.events if isinstance(e, Served) or e.kind in ("cancel", "deadline")]
+        self._events = [e for e in trace.events if isinstance(e, Served) or e.kind in ("cancel", "deadline", "pause")]
         self._root = next((e.path for e in trace.decisions("end")), "")
         self._bounds: dict[str, Cost] = {}
         self._clips: dict[str, int] = {}
         self._again: dict[tuple[str, int], int] = {}
-        self._asked: dict[str, str] = {}
+        self._asked: dict[str, set[str]] = {}
+        self._slices: dict[tuple[str, int], Cost] = {}
         for event in trace.events:
             if isinstance(event, Served):
                 self._bounds.setdefault(event.path, event.bound)
-                self._asked[event.path] = digest(event.request)
+                self._asked.setdefault(event.path, set()).add(digest(event.request))
+            elif event.kind == "slice":
+                if "whole" in event.facts:
+                    self._bounds.setdefault(event.path, event.facts["whole"])
+                for bound in (event.facts["bound"], event.facts.get("first", event.facts["bound"])):
+                    self._slices[event.path, bound.total("output")] = bound
             elif isinstance(event.facts.get("bound"), Cost) and event.kind != "clip":
                 self._bounds.setdefault(event.path, event.facts["bound"])
             elif event.kind == "clip":
@@ -53,6 +59,9 @@ class Replay:
 
     def bound(self, ticket: Any, request: Request[Any]) -> Cost:
         path = ticket.path
+        paid = self._slices.get((path, getattr(request, "max_tokens", None) or 0))
+        if paid is not None:
+            return paid
         if path in self._clips and getattr(request, "max_tokens", None) == self._clips[path]:
             return self._clipped[path]
         if path in self._clips and ticket.bound:
@@ -66,9 +75,15 @@ class Replay:
         return 1 << 30
 
     def submit(self, ticket: Any, request: Request[Any]) -> None:
-        if self._asked.get(ticket.path) != digest(request):
+        asked, cut, sample = self._asked.get(ticket.path, ()), self._clips.get(ticket.path), request
+        if cut is not None and digest(request) not in asked:  # it was cut while it was paused
+            sample = replace(request, max_tokens=cut)  # type: ignore[type-var]
+        if digest(sample) not in asked:
             raise ReplayMismatch(f"{ticket.path} asks for {request!r}, which is not what the recorded run asked there")
         self._live[ticket.path] = ticket
+
+    def resume(self, ticket: Any, request: Request[Any]) -> None:
+        pass
 
     def cancel(self, ticket: Any) -> None:
         pass
@@ -76,7 +91,7 @@ class Replay:
     def halt(self) -> str | None:
         """Return why the recorded run was stopped from outside at this point, None if it was not."""
         event = self._next()
-        if isinstance(event, Decision) and event.path == self._root:
+        if isinstance(event, Decision) and event.kind != "pause":
             later = (e for e in self._events[self._at :] if isinstance(e, Served))
             if self._put_off != self._at and any(e.path not in self._live for e in later):
                 self._put_off = self._at  # what was in flight then has not been asked for yet: one more turn
@@ -88,7 +103,7 @@ class Replay:
     def _next(self) -> Served | Decision | None:
         while self._at < len(self._events):
             event = self._events[self._at]
-            if isinstance(event, Served) or event.path == self._root:
+            if isinstance(event, Served) or event.kind == "pause" or event.path == self._root:
                 return event
             self._at += 1  # a request that was cancelled in a queue: the program does that itself
         return None
@@ -96,18 +111,23 @@ class Replay:
     def step(self) -> Sequence[Item]:
         items: list[Item] = []
         event = self._next()
-        if isinstance(event, Served):
+        if event is not None and not _halts(event):
             self.now = float(event.tick)
-        while isinstance(event, Served) and event.tick == self.now:
-            ticket = self._live.pop(event.path, None)
+        while event is not None and not _halts(event) and event.tick == self.now:
+            ticket = self._live.get(event.path)
             if ticket is None:
                 raise ReplayMismatch(f"the recorded run had {event.path} in flight at tick {event.tick}, this one not")
+            self._at += 1
+            if isinstance(event, Decision):
+                items.append(Paused(ticket))
+                event = self._next()
+                continue
+            del self._live[event.path]
             failure = None
             if event.message:
                 due = self._again.get((event.path, event.attempt + 1), event.tick)
                 failure = Failure(event.message, retry=event.retry, after=due - event.tick)
             items.append(Settled(ticket, event.reply, event.cost, failure, event.exact))
-            self._at += 1
             event = self._next()
         return items
 
@@ -116,6 +136,10 @@ class Replay:
 
     def close(self) -> None:
         pass
+
+
+def _halts(event: Served | Decision) -> bool:
+    return isinstance(event, Decision) and event.kind != "pause"
 
 
 def replay(
@@ -136,7 +160,7 @@ def replay(
     header = trace.header
     runtime = Runtime(
         {model: backend for model in models} or {"replay": backend}, cards=cards, window=header["window"],
-        retries=header["retries"], clock=lambda: backend.now, sleep=lambda _: None,
+        retries=header["retries"], slices=header.get("slices"), clock=lambda: backend.now, sleep=lambda _: None,
     )  # fmt: skip
     budget = replace(Budget.parse(header["budget"]) if header["budget"] != str(Budget()) else Budget(), seconds=None)
     run = runtime.start(coro, budget=budget, name=header["name"], answer=answer, header=header)

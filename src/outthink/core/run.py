@@ -49,6 +49,7 @@ class Run:
         self.order, self.weight, self.level = order, weight, level
         self.tally = Tally()
         self.held: dict[str, set[bytes]] = {}  # digests of the prefixes that each model's backend holds
+        self.written: dict[tuple[str, int | None], tuple[int, int]] = {}  # served in slices, by kind: count and output
         self.pending = 0  # requests and grants that are queued, in flight, or wait for another attempt
         self.zombies = 0  # cancelled, cost not known yet
         self.listed: deque[Account] = deque()  # accounts whose heads may be looked at

@@ -29,6 +29,10 @@ class Runtime:
       cards: prices and sizes, needed where budgets limit dollars or FLOPs.
       bank: where runs with an `account` take their leases.
       retries: how many more attempts a request gets when the backend says that another may help.
+      slices: how many output tokens of a `Sample` that may be cut are paid at a time, by backends that can pause: many
+        branches run at once under a budget that could pay for few whole bounds. None: everything is paid whole, and
+        then a budget of k bounds gives k answers and replies in another order give the same ones
+        (design/0009-slices.md).
       window: how many pieces of one group are alive at once; more are drawn from the iterable as they end.
       clock, sleep: injectable; only the runtime looks at time (deadlines, and the wait before another attempt).
 
@@ -37,15 +41,23 @@ class Runtime:
 
     def __init__(
         self, backends: Mapping[str, Backend], *, cards: Mapping[str, Card] | None = None, bank: Bank | None = None,
-        retries: int = 3, window: int = 1024, clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] | None = None,
+        retries: int = 3, window: int = 1024, slices: int | None = None,
+        clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] | None = None,
     ) -> None:  # fmt: skip
-        if window < 1 or retries < 0:
-            raise InvalidInput(f"window={window}, retries={retries}: a window is 1 or more, retries 0 or more")
+        if window < 1 or retries < 0 or (slices is not None and slices < 1):
+            wrong = f"window={window}, retries={retries}, slices={slices}"
+            raise InvalidInput(f"{wrong}: a window and slices are 1 or more, retries 0 or more")
         self.cards: Mapping[str, Card] = cards or {}
-        self.bank, self.retries, self.window = bank, retries, window
+        self.bank, self.retries, self.window, self.slices = bank, retries, window, slices
         self.loop = Loop(
-            backends, self.cards, retries=retries, window=window, clock=clock, sleep=sleep, over=self._over
+            backends,
+            self.cards,
+            retries=retries,
+            window=window,
+            slices=slices,
+            clock=clock,
+            sleep=sleep,
+            over=self._over,
         )
         self._backends = backends
         self._server: asyncio.Task[None] | None = None
@@ -83,6 +95,8 @@ class Runtime:
             "schema": SCHEMA, "name": name, "budget": str(limits), "window": self.window, "retries": self.retries,
             "method": getattr(coro, "__name__", ""),
         }  # fmt: skip
+        if self.slices is not None:
+            facts["slices"] = self.slices
         facts.update(header or {})
         record = Trace(facts, level=trace) if trace is not None and keep_events else None
         run = Run(

@@ -15,8 +15,9 @@ from .queues import Port, Queues
 from .refs import hold
 from .request import Act
 from .run import Run
+from .slices import Slices
 from .trace import Served
-from .tree import DONE, FLYING, LATER, QUEUED, ZOMBIE, Task, Ticket
+from .tree import DONE, FLYING, LATER, PAUSED, QUEUED, ZOMBIE, Task, Ticket
 
 LUCK = frozenset(("cached", "recomputed", "device_ns", "kv_steps"))
 """Units that a bound need not promise."""
@@ -27,8 +28,10 @@ Finish = Callable[[Ticket | Task, Any, Exception | None, Cost | None], None]
 class Settler:
     """Books what was spent. `finish(node, value, error, cost)` leads back to the coroutines."""
 
-    def __init__(self, queues: Queues, *, retries: int, clock: Callable[[], float], finish: Finish) -> None:
-        self.queues, self.retries, self.clock, self.finish = queues, retries, clock, finish
+    def __init__(
+        self, queues: Queues, slices: Slices, *, retries: int, clock: Callable[[], float], finish: Finish
+    ) -> None:  # fmt: skip
+        self.queues, self.slices, self.retries, self.clock, self.finish = queues, slices, retries, clock, finish
         self.later: list[tuple[float, int, Ticket]] = []  # heap of retries by the time they are due
         self._count = count()
 
@@ -38,7 +41,11 @@ class Settler:
         account, cost, failure = ticket.account, item.cost, item.failure
         run: Run = account.run
         port: Port = ticket.port
+        if ticket.state == PAUSED:  # a backend that breaks down does not ask
+            self.unpause(ticket)
         port.flying -= 1
+        if ticket.whole is not None:
+            self.slices.leave(ticket, account)
         held = ticket.amounts
         if held:
             self.queues.unblock(account.release(held, account.amounts(cost)))
@@ -55,6 +62,8 @@ class Settler:
             self._record(item, ticket, run, "cancelled" if zombie else "done" if failure is None else "failed", again)
         if failure is not None and again:
             ticket.state = LATER
+            if ticket.whole is not None:
+                ticket.bound, ticket.amounts = ticket.whole
             heappush(self.later, (self.clock() + failure.after, next(self._count), ticket))
             return
         run.pending -= 1
@@ -66,6 +75,8 @@ class Settler:
             tried = f", after {ticket.attempt + 1} attempts" if ticket.attempt else ""
             self.finish(ticket, None, BackendError(f"{ticket.request.model}{tried}: {failure.message}"), cost)
         else:
+            if ticket.whole is not None:
+                self.slices.learn(ticket, account, cost.total("output"))
             if port.prefix:
                 prefix = getattr(item.reply, "prefix", None)
                 if prefix is not None:
@@ -102,12 +113,35 @@ class Settler:
             if account.closing:
                 self._close(account)
 
+    def pause(self, ticket: Ticket) -> None:
+        """A request has used up its slice: it is not in flight until it gets another."""
+        account = ticket.account
+        if ticket.state == FLYING:
+            ticket.state = PAUSED
+            ticket.port.flying -= 1
+            account.run.decide(ticket.path, "pause")
+            self.queues.ahead(ticket, account)
+            self.idle(account.end())
+
+    def unpause(self, ticket: Ticket) -> None:
+        """It is in flight again without another slice: to end."""
+        account = ticket.account
+        account.begin()
+        ticket.state = FLYING
+        ticket.port.flying += 1
+        account.queue.remove(ticket)
+        self.queues.unblock((account,))  # it may have been the head
+
     def cancel(self, ticket: Ticket) -> None:
         """End a ticket early: what is in flight settles later, what waits for its turn costs nothing."""
         account = ticket.account
+        if ticket.state == PAUSED:
+            self.unpause(ticket)
         if ticket.state == FLYING:
             ticket.state = ZOMBIE
             account.run.zombies += 1
+            if ticket.whole is not None:
+                self.slices.leave(ticket, account)
             ticket.port.backend.cancel(ticket)
             return
         late, ticket.state = ticket.state == LATER, DONE
@@ -125,10 +159,7 @@ class Settler:
             account = ticket.account
             ticket.state, ticket.attempt = QUEUED, ticket.attempt + 1
             account.run.decide(ticket.path, "retry", attempt=ticket.attempt)
-            account.queue.appendleft(ticket)
-            account.blocked = None
-            if not account.listed:
-                self.queues.list(account)
+            self.queues.ahead(ticket, account)
             self.idle(account.end())
 
     def close(self, account: Account) -> None:

@@ -36,7 +36,8 @@ class Served(NamedTuple):
 class Decision(NamedTuple):
     """What the runtime or the method decided, at no cost.
 
-    kind: "refuse", "clip", "grant", "close", "retry", "cancel", "deadline", "keep", "left", "bound", "note", "end".
+    kind: "refuse", "clip", "slice", "pause", "grant", "retry", "cancel", "deadline", "keep", "left", "bound", "note",
+      "end".
     """
 
     tick: int

@@ -13,12 +13,14 @@ from .request import Request
 
 R = TypeVar("R")
 
-QUEUED, FLYING, LATER, LIVE, ZOMBIE, DONE = range(6)
-"""Of a ticket: QUEUED, FLYING, LATER (a retry that waits for its time), ZOMBIE (cancelled, cost not known yet), DONE.
+QUEUED, FLYING, LATER, LIVE, ZOMBIE, DONE, PAUSED = range(7)
+"""Of a ticket: QUEUED, FLYING, LATER (a retry that waits for its time), ZOMBIE (cancelled, cost not known yet), DONE,
+PAUSED (in flight, and waits for the money for its next slice).
 Of a task: QUEUED (its sub-budget is not set aside yet), LIVE, DONE."""
 
 NOTHING: frozenset[bytes] = frozenset()
 NO_COST = Cost()
+NEW = 1 << 62
 
 
 @dataclass(slots=True)
@@ -75,8 +77,8 @@ class Ticket:
     """A request on its way. `held` and `bound` are what a backend may look at."""
 
     __slots__ = (
-        "account", "amounts", "attempt", "bound", "depth", "group", "held", "index", "parent", "place", "port",
-        "request", "state",
+        "account", "age", "amounts", "attempt", "bound", "depth", "group", "held", "index", "parent", "part", "place",
+        "port", "request", "state", "whole",
     )  # fmt: skip
 
     def __init__(self, request: Request[Any], parent: Task, index: int, group: Group[Any] | None) -> None:
@@ -85,6 +87,9 @@ class Ticket:
         self.account: Account = parent.account
         self.depth = parent.depth + 1
         self.state, self.attempt = QUEUED, 0
+        self.age = NEW  # of those paid in slices: their order of dispatch
+        self.whole: tuple[Cost, tuple[int, ...]] | None = None  # bound and amounts of all it may have
+        self.part: tuple[Cost, tuple[int, ...]] | None = None  # and of its first slice
         self.amounts: tuple[int, ...] | None = None
         self.bound: Cost = NO_COST
         self.held: Collection[bytes] = NOTHING

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.backend import Backend, Failure, Item, Progress, Settled, Ticket
+from ..core.backend import Backend, Failure, Item, Settled, Ticket
 from ..core.cost import Cost
 from ..core.errors import InvalidInput
 from ..core.request import Draft, Request, Scored
@@ -108,8 +108,8 @@ class Faulty:
         if not self.faults.shuffle:
             out, self._waiting = self._waiting + fresh, []
             return out
-        out = [item for item in fresh if isinstance(item, Progress)]
-        self._waiting += [item for item in fresh if not isinstance(item, Progress)]
+        out = [item for item in fresh if not isinstance(item, Settled)]
+        self._waiting += [item for item in fresh if isinstance(item, Settled)]
         if self._waiting:
             self._rng.shuffle(self._waiting)
             n = self._rng.randint(0 if self._requests else 1, len(self._waiting))

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.budget import Budget, Limit
 from ..core.errors import BackendError, OutOfBudget
 from ..core.verbs import bound, cancel, first, fitting, gather, keep, left, note, resume, start, wait, within
-from .scripted import job
+from .scripted import job, writing
 
 KINDS = ("all", "fit", "first", "within", "race", "orphan", "share", "park")
 
@@ -142,6 +142,14 @@ def _job(rng: random.Random, faults: bool) -> Any:
     late = rng.choice((0, 0, 0, 1, 3))
     steps = rng.randint(0, 4)
     retry = fail is not None and rng.random() < 0.3
+    if rng.random() < 0.4:
+        worst = rng.choice((0, 1, 8, 12, 12))  # few kinds: slices are as long as what the others of a kind have needed
+        least = rng.choice((None, 1, 1, max(worst // 2, 1)))
+        prompt, pace = rng.choice((0, 0, 1, 3)), rng.randint(1, 4)
+        return writing(
+            worst, rng.randint(0, 14), at_least=least, prompt=prompt, pace=pace, late=late, fail=fail, retry=retry,
+            tag=rng.randint(0, 9),
+        )  # fmt: skip
     return job(worst, rng.randint(0, worst), steps=steps, late=late, fail=fail, retry=retry, tag=rng.randint(0, 9))
 
 

@@ -125,7 +125,7 @@ def the_floor_gives_an_answer(case: MethodCase) -> None:
 
 def what_is_paid_for_is_finished(case: MethodCase) -> None:
     """Law 3: a budget of k bounds of a complete answer completes at least k of the samples asked for."""
-    if case.per_answer is None or case.produced is None:
+    if case.per_answer is None or case.produced is None or case.slices is not None:
         return
     kinds = [kind for kind in ("tokens", "output") if amount(kind, case.per_answer, case.cards)]
     for k in range(1, case.asks + 1):
@@ -147,11 +147,11 @@ def together_as_alone(case: MethodCase) -> None:
     """Law 4: runs with their own budgets have, side by side in one runtime, the answers and costs they have alone."""
     pairs = list(budgets(case, "together"))[:4]
     alone = [play(case, seed, budget).run for seed, budget in pairs]
-    runtime = Runtime(case.backends(), cards=case.cards)
+    runtime = Runtime(case.backends(), cards=case.cards, slices=case.slices)
     runs = [runtime.start(case.make(seed), budget=budget, answer=case.answer) for seed, budget in pairs]
     runtime.drive()
     for one, other in zip(alone, runs, strict=True):
-        if case.barriers:
+        if case.barriers and case.slices is None:
             assert (one.answer, one.cost) == (other.answer, other.cost), f"alone {one}, together {other}"
         assert all(gauge.held == 0 and gauge.spent <= gauge.cap for gauge in other.account.gauges)
 

@@ -26,7 +26,8 @@ class MethodCase:
     barriers: whether the order of completion may not matter; False for races and shared memories (the card says so).
     needs: the capabilities that it says it needs of its backends.
     importable: "package.module:name" of this case, so that another process can play it (hash order).
-    examples: random budgets per law.
+    examples: random budgets per law. slices: as for `Runtime`; the laws that whole bounds alone can keep are not asked
+      then (k bounds of an answer give k answers; under a budget that binds, together as alone).
     """
 
     make: Callable[[int], Coroutine[Any, Any, Any]]
@@ -41,6 +42,7 @@ class MethodCase:
     needs: frozenset[str] | None = None
     importable: str = ""
     examples: int = 12
+    slices: int | None = None
 
 
 class Watched:
@@ -141,7 +143,7 @@ def play(
             watched[id(backend)] = Watched(inner, at=cancel_at, call=lambda: runs[0].cancel())
         models[model] = watched[id(backend)]
     timed: dict[str, Any] = {} if clock is None else {"clock": clock}
-    runtime = Runtime(models, cards=case.cards, **timed)
+    runtime = Runtime(models, cards=case.cards, slices=case.slices, **timed)
     runs.append(runtime.start(case.make(seed), budget=budget, answer=case.answer, name=f"seed {seed}"))
     runtime.drive()
     played = Played(runs[0], list(watched.values()))
