@@ -126,7 +126,7 @@ def test_the_probe_notices_a_product_that_depends_on_its_number_of_rows():
     from outthink.engine.runner import Runner
 
     config, weights, _ = tiny_llama(hidden=48, wide=100)
-    run = Runner(config, weights, context=128, dtype=torch.float32, deterministic=True)
+    run = Runner(config, weights, context=128, deterministic=True)
     assert steady(run, context=128)
     plain = run._headed
     run._headed = lambda hidden: plain(hidden) * (1 + 1e-6 * len(hidden))

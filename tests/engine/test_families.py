@@ -78,7 +78,7 @@ def made(folder, family, changes, kind="ForCausalLM", shard="5GB"):
 def hidden(folder, tokens, **options):
     """Return (runner, hidden states [T, d]) of one text, all tokens in one batch."""
     config, weights, _ = load_checkpoint(folder)
-    runner = Runner(config, weights, context=128, dtype=torch.float32, **options)
+    runner = Runner(config, weights, context=128, **options)
     count = -(-len(tokens) // 16)
     pages = Pages(config.num_hidden_layers, kv_heads=config.num_key_value_heads, head_dim=runner.width,
                   count=count, dtype=torch.float32)  # fmt: skip

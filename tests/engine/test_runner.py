@@ -27,7 +27,7 @@ SHAPES = {
 
 def runner(parts, **options):
     config, weights, _ = parts
-    settings = {"context": 128, "dtype": torch.float32, "deterministic": False} | options
+    settings = {"context": 128} | options
     return Runner(config, weights, **settings)
 
 
@@ -124,6 +124,6 @@ def test_rows_of_unlike_length_do_not_see_each_other():
 
 
 def test_bfloat16_is_near():
-    exact, near = (runner(tiny_llama(), dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    exact, near = (runner(tiny_llama(), kind=kind) for kind in ("float32", "bfloat16"))
     tokens = torch.randint(VOCABULARY, (2, 40), generator=torch.Generator().manual_seed(3))
     assert (extend(exact, tokens)[0] - extend(near, tokens)[0]).abs().mean() < 0.05

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -28,15 +27,17 @@ from outthink.engine.endings import Endings
 from outthink.engine.errors import CheckpointError
 from outthink.engine.forest import Forest
 from outthink.engine.jobs import Event, Finished, Job
+from outthink.engine.linear import KINDS
 from outthink.engine.links import Links
 from outthink.engine.names import Names
 from outthink.engine.node import Usage
-from outthink.engine.pages import PAGE, Pages, page_bytes
+from outthink.engine.pages import PAGE, Pages
 from outthink.engine.policies import POLICIES
 from outthink.engine.probe import steady
 from outthink.engine.rows import Rows
-from outthink.engine.runner import LANES, Runner
+from outthink.engine.runner import Runner
 from outthink.engine.scheduler import Scheduler
+from outthink.engine.size import kv_bytes as token_bytes
 from outthink.engine.stops import Stops, StopTables
 from outthink.engine.terms import limit
 from outthink.engine.vocabulary import Vocabulary
@@ -45,7 +46,6 @@ from outthink.engine.watch import Watch
 _PINNED = 0.2  # largest share of the pages that may be pinned
 _LOOSE = 16  # one page in so many stays, while there is room, with what nobody can name any more
 _FEWEST = 4  # pages; fewer could not hold a prompt beside the page that its first token is written to
-_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Engine:
@@ -55,7 +55,8 @@ class Engine:
       deterministic: the same request gives the same bits whatever else is in the batch, however its prefix came to be
         held.  Without it the text of a seed may differ where rounding (about 1e-6 in a logit) tips a draw: products are
         computed by other kernels for other numbers of rows.  Raises Unsupported where this machine's kernels will not.
-      dtype: "float32", or "bfloat16" for weights and cache (faster where the CPU has it; about 1e-2 in a logit).
+      dtype: "float32"; "bfloat16" for weights and cache (faster where the CPU has it; about 1e-2 in a logit); "int8",
+        "int4": the same with the projections' weights in so many bits.
       kv_bytes: memory for keys and values, in pages of 16 tokens.
       rows: most requests that decode at once.
       context: longest prefix and draft together, at most what the model was made for and what fits into `kv_bytes`.
@@ -79,8 +80,8 @@ class Engine:
         policy: str = "fcfs",
         share: bool = True,
     ) -> None:
-        if dtype not in _TYPES:
-            raise InvalidInput(f"dtype {dtype!r}: the engine computes in {' or '.join(_TYPES)}")
+        if dtype not in KINDS:
+            raise unknown("dtype", dtype, KINDS)
         if deterministic and dtype != "float32":
             raise Unsupported("deterministic mode computes in float32; leave dtype out")
         if policy not in POLICIES:
@@ -90,24 +91,23 @@ class Engine:
         broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
         if broken:
             raise CheckpointError(f"weights that are not numbers: {', '.join(broken[:3])}; train or copy it again")
-        kind, width = _TYPES[dtype], -(-config.head_dim // LANES) * LANES
         layers, kv = config.num_hidden_layers, config.num_key_value_heads
-        count = max(_FEWEST, kv_bytes // page_bytes(layers, kv_heads=kv, head_dim=width, dtype=kind))
+        count = max(_FEWEST, kv_bytes // (PAGE * token_bytes(config, dtype)))
         most = min(config.max_position_embeddings, (count - int(_PINNED * count) - 1) * PAGE)
         self.config, self.context, self.rows = config, min(context or most, most), rows
         self.vocabulary = Vocabulary(tokenizer, size=config.vocab_size)
         self.links = Links(self.vocabulary)
-        self.runner = Runner(config, weights, context=self.context, dtype=kind, deterministic=deterministic)
+        self.runner = Runner(config, weights, context=self.context, kind=dtype, deterministic=deterministic)
         if deterministic and not (self.runner.native and steady(self.runner, context=self.context)):
             raise Unsupported(
                 "deterministic mode: on this machine a token's bits depend on what is computed beside it, or there are "
                 "no C kernels; load the engine without it (texts of a seed may then differ by rounding)"
             )
-        self.forest = Forest(
-            Pages(layers, kv_heads=kv, head_dim=width, count=count, dtype=kind, device=self.runner.device),
-            pinned=_PINNED,
-            loose=count // _LOOSE,
-        )
+        pages = Pages(
+            layers, kv_heads=kv, head_dim=self.runner.width, count=count, dtype=self.runner.dtype,
+            device=self.runner.device,
+        )  # fmt: skip
+        self.forest = Forest(pages, pinned=_PINNED, loose=count // _LOOSE)
         self.names = Names(self.forest, self.links)
         stops = Stops(self.vocabulary)
         tables = StopTables(stops, size=self.vocabulary.size)

@@ -1,5 +1,5 @@
-/* What the engine does per token and torch has no one operation for: attention over pages, rotary writes, norms, gates,
- * draws and products of few rows.  Compiled where it runs (see native.py); attention.py says the same in torch.
+/* What the engine does per token and torch has no one operation for: attention over pages, rotary writes, norms, gates
+ * and draws.  Compiled where it runs (see native.py); attention.py, plain.py and sampler.py say the same in torch.
  *
  * Vectors are 16 lanes of a compiler extension, so one text serves AVX-512, AVX2 and NEON.  A page of keys is stored
  * transposed, [head_dim][16 tokens]: the scores of a page are one vector, and no sum runs across lanes.
@@ -311,23 +311,6 @@ void gate(const void *both, void *out, long rows, long size, long bf16) {
             put(out, r * size + i, x * (x < 0 ? e : 1) / (1 + e) * one(both, u + i, bf16), bf16);
         }
     }
-}
-
-/* out [rows, outputs] = x [rows, inputs] weight^T: reads the weights once, for the few rows where nothing else counts. */
-void few(const void *x, const void *weight, void *out, long rows, long inputs, long outputs, long bf16) {
-#pragma omp parallel for if (inputs * outputs > 65536)
-    for (long o = 0; o < outputs; o++)
-        for (long r = 0; r < rows; r++) {
-            vec sum[4] = {all(0), all(0), all(0), all(0)};
-            long i = 0;
-            for (; i + 4 * LANES <= inputs; i += 4 * LANES)
-                for (int k = 0; k < 4; k++)
-                    sum[k] += load(weight, o * inputs + i + k * LANES, bf16) * load(x, r * inputs + i + k * LANES, bf16);
-            for (; i + LANES <= inputs; i += LANES) sum[0] += load(weight, o * inputs + i, bf16) * load(x, r * inputs + i, bf16);
-            float rest = 0;
-            for (; i < inputs; i++) rest += one(weight, o * inputs + i, bf16) * one(x, r * inputs + i, bf16);
-            put(out, r * outputs + o, total((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest, bf16);
-        }
 }
 
 /* --- draws ------------------------------------------------------------------------------------------------------------ */

@@ -25,9 +25,12 @@ _SIGNATURES = {
     "norm": [_P] * 4 + [_N] * 2 + [_F, _N],
     "spread": [_P] * 11 + [_N] * 5 + [_F, _F, _N],
     "gate": [_P] * 2 + [_N] * 3,
-    "few": [_P] * 3 + [_N] * 4,
     "draw": [_P] * 6 + [_N] * 2,
 }
+
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 8, 16)
+"""Widths of heads, in vectors of 16, that `attend` is compiled for."""
 
 
 class Kernels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,8 @@ from torch.nn import functional as F
 from outthink.engine.config import Config
 from outthink.engine.fast import Fast
 from outthink.engine.levels import Plan
-from outthink.engine.linear import Linear
-from outthink.engine.native import kernels
+from outthink.engine.linear import Linear, linear
+from outthink.engine.native import WIDTHS, kernels
 from outthink.engine.pages import Pages
 from outthink.engine.plain import Plain
 from outthink.engine.rope import frequencies
@@ -39,17 +40,21 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class _Layer:
     norm: Tensor
-    qkv: Linear
+    qkv: Callable[[Tensor], Tensor]
     bias: Tensor | None
     gains: tuple[Tensor, Tensor] | None
-    out: Linear
+    out: Callable[[Tensor], Tensor]
     mlp_norm: Tensor
-    gate_up: Linear
-    down: Linear
+    gate_up: Callable[[Tensor], Tensor]
+    down: Callable[[Tensor], Tensor]
 
 
 class Runner:
-    """Weights laid out for inference. Residuals, norms' sums and attention's sums are float32 whatever `dtype` is."""
+    """Weights laid out for inference, of one of `linear.KINDS`.
+
+    dtype: of activations, keys and values, embeddings and head: float32, or bfloat16 for the other kinds.  Residuals,
+      norms' and attention's sums are float32 in any case.
+    """
 
     def __init__(
         self,
@@ -57,14 +62,15 @@ class Runner:
         weights: dict[str, Tensor],
         *,
         context: int,
-        dtype: torch.dtype,
+        kind: str = "float32",
         deterministic: bool = False,
         device: str = "cpu",
     ) -> None:
-        self.config, self.dtype, self.device = config, dtype, torch.device(device)
+        dtype = self.dtype = torch.float32 if kind == "float32" else torch.bfloat16
+        self.config, self._kind, self.device = config, kind, torch.device(device)
         self.width = -(-config.head_dim // LANES) * LANES
         self._round = _ROUND if deterministic else 1
-        found = kernels() if device == "cpu" and self.width <= 256 and dtype != torch.float64 else None
+        found = kernels() if device == "cpu" and self.width // LANES in WIDTHS else None
         self.native = found is not None
         self.ops = Plain(dtype) if found is None else Fast(found, dtype)
         self._embed = weights["model.embed_tokens.weight"].to(self.device, dtype)
@@ -138,17 +144,20 @@ class Runner:
         attention = prefix + "self_attn."
 
         def joined(*names: str) -> Tensor:
-            return torch.cat([weights[f"{prefix}{name}.weight"].to(self.device, self.dtype) for name in names])
+            return torch.cat([weights[f"{prefix}{name}.weight"].to(self.device) for name in names])
+
+        def laid(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+            return linear(weight, bias, kind=self._kind)
 
         biases = [self._plain(weights, f"{attention}{part}_proj.bias") for part in "qkv"]
         gains = [self._plain(weights, f"{attention}{part}_norm.weight") for part in "qk"]
         return _Layer(
             norm=self._plain(weights, prefix + "input_layernorm.weight"),
-            qkv=Linear(joined("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+            qkv=laid(joined("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
             bias=None if biases[0] is None else torch.cat(biases),
             gains=None if gains[0] is None else (gains[0], gains[1]),
-            out=Linear(joined("self_attn.o_proj"), self._plain(weights, f"{attention}o_proj.bias")),
+            out=laid(joined("self_attn.o_proj"), self._plain(weights, f"{attention}o_proj.bias")),
             mlp_norm=self._plain(weights, prefix + "post_attention_layernorm.weight"),
-            gate_up=Linear(joined("mlp.gate_proj", "mlp.up_proj")),
-            down=Linear(joined("mlp.down_proj")),
+            gate_up=laid(joined("mlp.gate_proj", "mlp.up_proj")),
+            down=laid(joined("mlp.down_proj")),
         )
