@@ -66,6 +66,16 @@ def ask(
     return dict(json.loads(lines[-1]))
 
 
+def versions(venv: Path) -> dict[str, str]:
+    """Return the versions of the peers that are installed in `venv`; nothing where there is none."""
+    ask_for = "import importlib.metadata as m, json; names = ('torch', 'transformers', 'llama_cpp_python', 'gguf'); "
+    ask_for += "print(json.dumps({n: m.version(n) for n in names if any(m.distributions(name=n))}))"
+    if not (venv / "bin" / "python").exists():
+        return {}
+    done = subprocess.run([str(venv / "bin" / "python"), "-c", ask_for], capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
 def options(text: str) -> argparse.ArgumentParser:
     """Return the options that every script here has."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from llama_settings import fastest
 from machine import circumstances, write
-from peers import ask, options, result_name
+from peers import ask, options, result_name, versions
 from shapes import SHAPES, folder, kv_bytes, prompts
 from shapes import config as config_of
 
@@ -114,6 +114,7 @@ def main() -> None:
         "REBASE 64": rebase(branches=64, levels=levels[1], temperature=0.2, seed=SEED),
     }
     about, rows = circumstances(threads=chosen.threads, wait=chosen.wait) | {"seed": SEED}, []
+    about["peers"] = versions(chosen.venv)
     for shape in chosen.shapes.split(","):
         for dtype in chosen.dtypes.split(","):
             for name, plan in plans.items():

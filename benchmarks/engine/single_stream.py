@@ -16,7 +16,7 @@ from typing import Any
 from llama_settings import fastest
 from machine import circumstances, write
 from many_samples import rates
-from peers import ask, options, result_name
+from peers import ask, options, result_name, versions
 from shapes import BYTES, SHAPES, config, folder, kv_bytes, matmul_parameters, prompts
 
 PROMPT, TOKENS, REPEATS, SEED = 128, 128, 5, 7
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--dtypes", default="float32,bfloat16")
     chosen = parser.parse_args()
     about, rows = circumstances(threads=chosen.threads, wait=chosen.wait) | {"seed": SEED}, []
+    about["peers"] = versions(chosen.venv)
     for shape in chosen.shapes.split(","):
         for dtype in chosen.dtypes.split(","):
             rows += measured(shape, dtype, chosen)

@@ -108,13 +108,15 @@ def single_stream(record: Record) -> str:
 
 
 def growth(record: Record) -> str:
-    lines = [
-        [row["shape"], TYPES[row["dtype"]], row["grows"], row[{"batch": "samples", "prefix": "prompt"}.get(
-            row["grows"], "depth")], number(row.get("decode")), number(row.get("prompt_tokens_per_second")),
-         number(row["engine_bytes"] / 2**20), number(row["needed_bytes"] / 2**20), f"{row['memory over needed']:.2f}"]
-        for row in record["rows"]
-        if "missing" not in row
-    ]  # fmt: skip
+    sizes, lines = {"batch": "samples", "prefix": "prompt", "depth": "depth"}, []
+    for row in record["rows"]:
+        name = [row["shape"], TYPES[row["dtype"]], row["grows"], row[sizes[row["grows"]]]]
+        if "missing" in row:
+            lines.append([*name, f"missing: {row['missing'][:60]}", *["–"] * 4])
+            continue
+        held, wanted = number(row["engine_bytes"] / 2**20), number(row["needed_bytes"] / 2**20)
+        rates = number(row["decode"]), number(row["prompt_tokens_per_second"])
+        lines.append([*name, *rates, held, wanted, f"{row['memory over needed']:.2f}"])
     head = ("model", "type", "grows", "to", "decoding, tokens/s", "reading, tokens/s", "peak MiB",
             "weights and pages MiB", "ratio")  # fmt: skip
     return f"Growth: batch at a prefix of 1,024, prefix and depth at a batch of 64.\n\n{table(head, lines)}"
@@ -176,7 +178,8 @@ def block() -> str:
     for name, record in records.items():
         made = f"Made by `{record['command']}`, commit {record['commit']}, {record['machine']}, "
         made += f"{record['threads']} threads, load {record['load_average']:.1f}, seed {record['seed']}, "
-        made += ", ".join(f"{package} {version}" for package, version in record["versions"].items()) + "."
+        known = record["versions"] | record.get("peers", {})
+        made += ", ".join(f"{package} {version}" for package, version in known.items()) + "."
         parts.append(f"{TABLES[name](record)}\n\n{made}")
     return "\n\n".join(parts)
 
