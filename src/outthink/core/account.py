@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .budget import Budget, Card, Left, Meter, weights
+from .budget import Budget, Card, Left, Meter, Terms, weights
 from .cost import Cost, Tally
 from .errors import InvalidInput
 
@@ -55,7 +55,7 @@ class Account:
 
     __slots__ = (
         "blocked", "busy", "closing", "gauges", "level", "listed", "own", "parent", "queue", "run", "set_aside",
-        "tally",
+        "sums", "tally",
     )  # fmt: skip
 
     def __init__(self, run: Any, parent: Account | None, gauges: Mapping[Meter, int]) -> None:
@@ -64,6 +64,8 @@ class Account:
         kinds = {meter.kind for meter in gauges}
         inherited = tuple(g for g in parent.gauges if g.meter.kind not in kinds) if parent is not None else ()
         self.gauges: tuple[Gauge, ...] = self.own + inherited
+        alike = parent is not None and [g.meter.kind for g in parent.gauges] == [g.meter.kind for g in self.gauges]
+        self.sums: dict[tuple[str, ...], tuple[Terms, ...]] = parent.sums if alike and parent is not None else {}
         self.level: int = parent.level + 1 if parent is not None else 0
         self.queue: deque[Any] = deque()
         self.busy = 0
@@ -74,7 +76,21 @@ class Account:
 
     def amounts(self, cost: Cost) -> tuple[int, ...]:
         """Return how much of each gauge `cost` uses."""
-        return tuple([gauge.meter.amount(cost) for gauge in self.gauges])
+        if len(cost.counts) != 1:
+            return tuple([gauge.meter.amount(cost) for gauge in self.gauges])
+        ((model, units),) = cost.counts.items()
+        sums = self.sums.get((model, *units))
+        if sums is None:
+            sums = tuple([gauge.meter.terms(model, units) for gauge in self.gauges])
+            if all(units.values()):  # what has no price may stand there with 0
+                self.sums[(model, *units)] = sums
+        out = []
+        for terms in sums:
+            amount = 0
+            for unit, weight in terms:
+                amount += units[unit] * weight
+            out.append(amount)
+        return tuple(out)
 
     def full(self, amounts: tuple[int, ...]) -> Gauge | None:
         """Return the first gauge that cannot take its amount now, None if all can."""

@@ -24,6 +24,9 @@ FREE = frozenset("calls cached attended recomputed scores tools kv_steps device_
 Weights = Callable[[str], Mapping[str, int]]
 """Model -> weight of each unit. An amount is the sum of weight times count: linear, integer, exact."""
 
+Terms = tuple[tuple[str, int], ...]
+"""Units of one model with their weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -165,17 +168,18 @@ class Meter:
     kind: str
     weights: Weights = field(compare=False, repr=False)
 
+    def terms(self, model: str, units: Mapping[str, int]) -> Terms:
+        """Return which of the units of a cost count here, and what they weigh."""
+        of = self.weights(model)
+        for unit, n in units.items():
+            if self.kind == "dollars" and n and unit not in of and unit not in FREE:
+                raise InvalidInput(f"no price for {unit} of model {model!r}; add it to its card")
+        return tuple([(unit, of[unit]) for unit in units if unit in of])
+
     def amount(self, cost: Cost) -> int:
         """Return how much of the limit `cost` uses."""
-        out = 0
-        for model, units in cost.counts.items():
-            of = self.weights(model)
-            for unit in units:
-                if unit in of:
-                    out += of[unit] * units[unit]
-                elif self.kind == "dollars" and unit not in FREE and units[unit]:
-                    raise InvalidInput(f"no price for {unit} of model {model!r}; add it to its card")
-        return out
+        counts = cost.counts.items()
+        return sum(units[unit] * weight for model, units in counts for unit, weight in self.terms(model, units))
 
 
 @dataclass(frozen=True, slots=True)

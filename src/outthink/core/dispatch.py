@@ -42,11 +42,13 @@ class Dispatcher:
 
     def serve(self) -> None:
         """Dispatch what can be paid for and has room: runs in turn by weight, their accounts in order of arrival."""
-        self.slices.provide()
+        if self.slices.left:
+            self.slices.provide()
+        starved: list[Account] = []
+        room = 1 << 30
         for port in self.ports:
             port.room = port.backend.room()
-        starved: list[Account] = []
-        room = min((port.room for port in self.ports), default=0)
+            room = min(room, port.room)
         while (turn := self.queues.next_run()) is not None:
             run, runs = turn
             most = room if runs == 1 else room // (8 * runs)  # many at once while there is room for everybody

@@ -253,9 +253,12 @@ class Machine:
             self.endings.drop(group)  # what asks for the same would be refused as well, perhaps without end
         elif error is not None and group.mode == "together":
             self.endings.drop(group)
-        self._draw(group)
-        self._wake(group)
-        self._settled(group)
+        if group.source is not None:
+            self._draw(group)
+        if group.waiters or not group.live:
+            self._wake(group)
+        if group.caller is not None:
+            self._settled(group)
 
     def _wake(self, group: Group[Any]) -> None:
         if not group.live and group.source is None and group.task.groups is not None:

@@ -26,7 +26,7 @@ class Slices:
     def __init__(self, tokens: int | None, queues: Queues) -> None:
         self.tokens, self.queues = tokens, queues
         self._ages = count(1)
-        self._left: dict[Gauge, None] = {}  # their oldest is gone, or does not have its whole bound yet
+        self.left: dict[Gauge, None] = {}  # their oldest is gone, or does not have its whole bound yet
 
     def price(self, ticket: Ticket, account: Account, port: Port) -> None:
         """Make slices of a request that has been priced whole, if it may be cut and there is something to save."""
@@ -146,12 +146,12 @@ class Slices:
         for gauge in account.gauges:
             if gauge.slices:
                 if next(iter(gauge.slices)) is ticket:
-                    self._left[gauge] = None
+                    self.left[gauge] = None
                 gauge.slices.pop(ticket, None)
 
     def provide(self) -> None:
         """Set the whole bound of those aside that have become the oldest, before anybody else gets anything."""
-        for gauge in list(self._left):
+        for gauge in list(self.left):
             first: Ticket | None = next(iter(gauge.slices), None)
             self.queues.unblock(gauge.waiters)
             gauge.waiters = []
@@ -161,7 +161,7 @@ class Slices:
                 oldest = all(next(iter(g.slices)) is first for g in account.gauges)
                 if first.bound is not first.whole[0] and (not oldest or self.pay(first, account, first.whole)):
                     continue
-            del self._left[gauge]
+            del self.left[gauge]
 
 
 def _kind(ticket: Ticket) -> tuple[str, int | None]:

@@ -66,11 +66,11 @@ class Group(Generic[R]):
 
     def satisfied(self, count: int | None) -> bool:
         """Whether somebody who waits for `count` pieces may go on."""
-        if not self.live and self.source is None:
+        if count is not None and len(self.outcomes) >= count:
             return True
-        if self.mode == "together" and self.outcomes and self.outcomes[-1].error is not None:
-            return True
-        return count is not None and len(self.outcomes) >= count
+        if self.live or self.source is not None:
+            return self.mode == "together" and bool(self.outcomes) and self.outcomes[-1].error is not None
+        return True
 
 
 class Ticket:
