@@ -93,23 +93,34 @@ INLINE void visit(const Attention *a, const long *v, const int *seen, const int3
                 for (int k = 0; k < many; k++) scores[0][c - block + k] = s[k];
             }
         } else {
-            for (int c = block; c < end; c++) {
-                long at = ((long)pages[c] * a->kv + head) * width * LANES;
-                vec s[4] = {all(0), all(0), all(0), all(0)};
+            for (int c = block; c < end; c += 2) { /* two pages for each value of a query that is read */
+                const int many = end - c < 2 ? 1 : 2;
+                long one = ((long)pages[c] * a->kv + head) * width * LANES;
+                long two = ((long)pages[c + many - 1] * a->kv + head) * width * LANES;
+                vec s[4] = {all(0), all(0), all(0), all(0)}, t[4] = {all(0), all(0), all(0), all(0)};
                 for (int i = 0; i < width; i++) {
-                    vec k = load(a->keys, at + i * LANES, bf16);
-                    for (int j = 0; j < queries; j++) s[j] += a->queries[v[j] * width + i] * k;
+                    vec k = load(a->keys, one + i * LANES, bf16), l = load(a->keys, two + i * LANES, bf16);
+                    for (int j = 0; j < queries; j++) {
+                        float q = a->queries[v[j] * width + i];
+                        s[j] += q * k;
+                        t[j] += q * l;
+                    }
                 }
-                for (int j = 0; j < queries; j++) scores[j][c - block] = s[j];
+                for (int j = 0; j < queries; j++) {
+                    scores[j][c - block] = s[j];
+                    scores[j][c - block + many - 1] = many == 2 ? t[j] : s[j];
+                }
             }
         }
         const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
         for (int j = 0; j < queries; j++) {
             for (int c = block; c < end; c++) {
-                ivec hidden = lane >= seen[j] - c * LANES;
-                if (a->window) hidden |= lane < seen[j] - a->window - c * LANES;
-                vec s = (vec)(((ivec)scores[j][c - block] & ~hidden) | ((ivec)all(-INFINITY) & hidden));
-                scores[j][c - block] = s;
+                vec s = scores[j][c - block];
+                if (a->window || seen[j] < (c + 1) * LANES) {
+                    ivec hidden = lane >= seen[j] - c * LANES;
+                    if (a->window) hidden |= lane < seen[j] - a->window - c * LANES;
+                    scores[j][c - block] = s = (vec)(((ivec)s & ~hidden) | ((ivec)all(-INFINITY) & hidden));
+                }
                 ivec more = s > most[j];
                 most[j] = (vec)(((ivec)s & more) | ((ivec)most[j] & ~more));
             }
@@ -204,7 +215,7 @@ void attend(const float *queries, const void *keys, const void *values, const in
             items += ((tasks[5 * t + 1] - tasks[5 * t]) * group + TILE - 1) / TILE * kv;
         int t = phases[phase];
         long before = 0;
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(monotonic : dynamic, 1)
         for (long item = 0; item < items; item++) { /* a thread's items come in order, so t only moves on */
             for (;; t++) {
                 long here = ((tasks[5 * t + 1] - tasks[5 * t]) * group + TILE - 1) / TILE * kv;

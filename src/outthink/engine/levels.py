@@ -27,9 +27,9 @@ class Plan:
     phases: np.ndarray
 
     def pages_read(self, pages: np.ndarray) -> int:
-        """Return how many pages are read for rows that see `pages` [rows] pages each; a shared one counts once."""
-        ends = np.minimum(self.tasks[:, 4], np.maximum.reduceat(pages, self.tasks[:, 0]) if len(pages) else 0)
-        return int((ends - self.tasks[:, 3]).clip(min=0).sum())
+        """Return how many pages are read for queries that see `pages` [n] pages each; a shared one counts once."""
+        most = np.array([pages[first:last].max() for first, last in self.tasks[:, :2].tolist()], dtype=np.int64)
+        return int((np.minimum(self.tasks[:, 4], most) - self.tasks[:, 3]).clip(min=0).sum())
 
 
 def common(table: np.ndarray, shared: np.ndarray) -> np.ndarray:
@@ -53,7 +53,8 @@ def ordered(table: np.ndarray, shared: np.ndarray) -> np.ndarray:
     if not width or len(table) < 2:
         return np.arange(len(table))
     keys = np.where(np.arange(width) < shared[:, None], table[:, :width], -1)
-    return np.lexsort(keys.T[::-1])
+    keys = keys[:, (keys != keys[0]).any(0)]  # a long prompt that all have decides nothing, and sorting by it is slow
+    return np.lexsort(keys.T[::-1]) if keys.size else np.arange(len(table))
 
 
 def plan(table: np.ndarray, shared: np.ndarray, *, group: int, share: bool = True) -> Plan:

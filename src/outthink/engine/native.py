@@ -54,17 +54,19 @@ def kernels() -> Kernels | None:
     compiler = os.environ.get("CC", "cc")
     identity = repr((source, _FLAGS, compiler, platform.machine(), _processor(), torch.__version__))
     path = _folder() / f"kernels-{blake2b(identity.encode(), digest_size=10).hexdigest()}.so"
-    if not path.is_file():
-        problem = _compile(compiler, path)
-        if problem is not None:
-            warnings.warn(
-                f"the engine runs without its C kernels, several times slower: {problem}. Install a C compiler "
-                "(Debian: apt install gcc) or name one in CC; OUTTHINK_NATIVE=0 silences this",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return None
-    return Kernels(ctypes.CDLL(str(path)))
+    problem = None if path.is_file() else _compile(compiler, path)
+    if problem is None:
+        try:
+            return Kernels(ctypes.CDLL(str(path)))
+        except (OSError, AttributeError) as error:  # cut short, of another machine, or where nothing may be executed
+            problem = f"{path} cannot be used ({error})"
+    warnings.warn(
+        f"the engine runs without its C kernels, several times slower: {problem}. Install a C compiler "
+        "(Debian: apt install gcc) or name one in CC; OUTTHINK_NATIVE=0 silences this",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
 
 
 def _compile(compiler: str, path: Path) -> str | None:
