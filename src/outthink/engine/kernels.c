@@ -278,7 +278,7 @@ static void head_of(const void *qkv, long at, const float *bias, const float *ga
 void spread(const void *qkv, const float *bias, const float *q_gain, const float *k_gain, const float *cosine,
             const float *sine, const int32_t *positions, const int64_t *slots, float *queries, void *keys, void *values,
             long rows, long heads, long kv, long size, long width, float scale, float eps, long bf16) {
-#pragma omp parallel for if (rows * heads * size > 32768)
+#pragma omp parallel for if (rows * heads * size > 8192)
     for (long r = 0; r < rows; r++) {
         const long half = size / 2, each = (heads + 2 * kv) * size;
         const float *c = cosine + positions[r] * half, *s = sine + positions[r] * half;
