@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from outthink.engine.ahead import Ahead
 from outthink.engine.levels import Plan
 from outthink.engine.pages import PAGE, Pages
 from outthink.engine.prefill import Chunk
@@ -15,19 +16,31 @@ from outthink.engine.rows import Rows
 from outthink.engine.runner import Batch, Runner
 
 
-def joined(rows: Rows, going: np.ndarray, chunks: Sequence[Chunk], *, device: torch.device) -> Batch:
+def joined(
+    rows: Rows, going: np.ndarray, chunks: Sequence[Chunk], *, device: torch.device, ahead: Ahead | None = None
+) -> Batch:
     """Return the batch of `going` rows (in the order in which they share pages) and of `chunks`, in that order.
 
     Products take all of it at once; attention is a task per row, per level that rows share, and per chunk.
+
+    ahead: proposals to the rows, all but the last of each of which stand behind the row's last token.
     """
     count = len(going)
-    width = max([-(-int(rows.length[going].max(initial=0)) // PAGE), *(len(chunk.nodes) for chunk in chunks)])
+    lengths = rows.length[going] if ahead is None else rows.length[going] + ahead.counts - 1
+    width = max([-(-int(lengths.max(initial=0)) // PAGE), *(len(chunk.nodes) for chunk in chunks)])
     table = np.zeros((count + len(chunks), width), dtype=np.int32)
     table[:count] = rows.pages[going, :width]
+    plan, owners, at = rows.plan(going), np.arange(count), count
     positions = [rows.length[going] - 1]
     tokens = [rows.last[going]]
-    places = [table[np.arange(count), positions[0] // PAGE]]
-    tasks, at = [], count
+    if ahead is not None:
+        owners, at = ahead.owners(), len(ahead.tokens)
+        positions = [positions[0][owners] + ahead.within()]
+        tokens = [np.roll(ahead.tokens.numpy(force=True), 1)]
+        tokens[0][ahead.first] = rows.last[going]
+        plan = _widened(plan, ahead.counts)
+    places = [table[owners, positions[0] // PAGE]]
+    tasks = []
     for number, chunk in enumerate(chunks, count):
         pages = chunk.pages()
         table[number, : len(pages)] = pages
@@ -43,26 +56,40 @@ def joined(rows: Rows, going: np.ndarray, chunks: Sequence[Chunk], *, device: to
         torch.from_numpy(position.astype(np.int32)).to(device),
         torch.from_numpy(page.astype(np.int64) * PAGE + position % PAGE).to(device),
         torch.from_numpy(table).to(device),
-        _beside(rows.plan(going), tasks),
+        _beside(plan, tasks),
     )
 
 
-def compute(runner: Runner, pages: Pages, rows: Rows, going: np.ndarray, chunks: Sequence[Chunk]) -> Tensor:
+def compute(
+    runner: Runner, pages: Pages, rows: Rows, going: np.ndarray, chunks: Sequence[Chunk], ahead: Ahead | None = None
+) -> Tensor:
     """Return the hidden states of the batch; if memory runs out on the way, do it again in two halves.
 
     Doing it again writes the same keys and values to the same places.  Raises what it met when nothing can be halved.
     """
     try:
-        return runner.run(joined(rows, going, chunks, device=runner.device), pages)
+        return runner.run(joined(rows, going, chunks, device=runner.device, ahead=ahead), pages)
     except (MemoryError, RuntimeError) as error:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
         if len(going) + len(chunks) < 2:
             raise
     half, part = len(going) // 2, (len(chunks) + len(going) % 2) // 2
-    first = compute(runner, pages, rows, going[:half], chunks[:part])
-    second = compute(runner, pages, rows, going[half:], chunks[part:])
-    return torch.cat([first[:half], second[: len(going) - half], first[half:], second[len(going) - half :]])
+    parts = (None, None) if ahead is None else (ahead.part(0, half), ahead.part(half, len(going)))
+    first = compute(runner, pages, rows, going[:half], chunks[:part], parts[0])
+    second = compute(runner, pages, rows, going[half:], chunks[part:], parts[1])
+    ends = [
+        count if one is None else len(one.tokens) for one, count in zip(parts, (half, len(going) - half), strict=True)
+    ]
+    return torch.cat([first[: ends[0]], second[: ends[1]], first[ends[0] :], second[ends[1] :]])
+
+
+def _widened(plan: Plan, counts: np.ndarray) -> Plan:
+    """Return the plan for rows of so many neighbouring queries each, instead of one."""
+    edges = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    tasks = plan.tasks.copy()
+    tasks[:, :2] = edges[tasks[:, :2]]
+    return Plan(tasks, plan.phases)
 
 
 def _beside(plan: Plan, tasks: Sequence[tuple[int, ...]]) -> Plan:

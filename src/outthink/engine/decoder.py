@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from outthink.core.monitor import Force, Halt
 from outthink.core.request import Sample
+from outthink.engine.ahead import Ahead, Speculation
 from outthink.engine.jobs import Job, Piece, Waits
 from outthink.engine.rows import Rows
 from outthink.engine.runner import Runner
@@ -49,11 +51,41 @@ class Decoder:
 
     def draw(self, rows: np.ndarray, hidden: Tensor) -> list[Ended | Piece | Waits]:
         """Draw a token in each of `rows` [n] from its hidden state [n, hidden_size]; return what that ends."""
-        state = self._rows
+        given = np.full(len(rows), -1, dtype=np.int64)
+        return self._next(rows, hidden, self._runner.logits(hidden), given)
+
+    def judge(
+        self, rows: np.ndarray, hidden: Tensor, ahead: Ahead, counters: Speculation
+    ) -> list[Ended | Piece | Waits]:
+        """Write into each of `rows` what comes of the proposals to it; return what that ends.
+
+        hidden: [places, hidden_size], row after row.  A row takes its tokens one by one: what ends it, or forces
+        something else, drops the rest.
+        """
         logits = self._runner.logits(hidden)
+        tokens, taken = ahead.decided(self._rows, rows, logits)
+        events: list[Ended | Piece | Waits] = []
+        first, at, number = ahead.first, np.arange(len(rows)), 0
+        while len(at):
+            places = first[at] + number
+            where = torch.from_numpy(places).to(hidden.device)
+            new = self._next(rows[at], hidden[where], logits[where], tokens[places])
+            counters.accepted += len(at) if number else 0
+            events, number = events + new, number + 1
+            over = {event.row for event in new if isinstance(event, Ended)} | self._forced(rows[at])
+            at = at[(taken[at] > number) & [row not in over for row in rows[at].tolist()]]
+        return events
+
+    def _forced(self, rows: np.ndarray) -> set[int]:
+        """Return those of `rows` whose monitor has something to write."""
+        watches = ((row, self._rows.jobs[row].watch) for row in rows[self._rows.look[rows] > 0].tolist())
+        return {row for row, watch in watches if watch is not None and watch.forced}
+
+    def _next(self, rows: np.ndarray, hidden: Tensor, logits: Tensor, given: np.ndarray) -> list[Ended | Piece | Waits]:
+        """Write the next token of each of `rows`, the one `given` or, for -1, a drawn one; return what that ends."""
+        state = self._rows
         knobs = state.knobs[:, rows]
         noise = uniforms(state.seed[rows], state.place[rows])
-        given = np.full(len(rows), -1, dtype=np.int64)
         watched = np.flatnonzero(state.look[rows])
         for at in watched.tolist():
             job = state.jobs[int(rows[at])]

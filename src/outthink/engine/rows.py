@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from torch import Tensor
 
@@ -37,6 +39,7 @@ class Rows:
         self.wants = np.zeros(rows, dtype=bool)
         self.history = np.zeros((rows, context), dtype=np.int32)
         self.logprobs = np.zeros((rows, context), dtype=np.float32)
+        self.left: Callable[[int], None] | None = None  # told of every row just before it is freed
         self._going: np.ndarray | None = None
         self._plan: Plan | None = None
 
@@ -71,6 +74,8 @@ class Rows:
 
     def leave(self, row: int) -> tuple[Job, Branch]:
         """Free the row; whoever asks for that publishes its branch, or releases it."""
+        if self.left is not None:
+            self.left(row)
         job = self.jobs.pop(row)
         branch = self.branches.pop(row)
         own = len(branch.pages) - branch.shared
@@ -85,18 +90,29 @@ class Rows:
         """Make room for the token that each going row has drawn; return the rows for which there is none."""
         going, poor = self.going(), []
         for row in going[self.length[going] > self.room[going]].tolist():
-            branch, first = self.branches[row], int(self.room[row]) // PAGE
-            own = len(branch.pages) - branch.shared
-            try:
-                self._forest.grow(branch, -(-int(self.length[row]) // PAGE) * PAGE)
-            except OutOfPages:
+            if not self._extend(row, int(self.length[row])):
                 poor.append(row)
-            else:
-                self._holdings.grow(self.jobs[row].owner, len(branch.pages) - branch.shared - own)
-                self._see(row)
-                self.pages[row, first : len(branch.pages)] = branch.pages[first:]
-                self.room[row] = len(branch.pages) * PAGE
         return poor
+
+    def reach(self, rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Make room for so many tokens of each of `rows` as far as there is memory; return for how many there is."""
+        for at in np.flatnonzero(lengths > self.room[rows]).tolist():
+            self._extend(int(rows[at]), int(lengths[at]))
+        return np.minimum(lengths, self.room[rows])
+
+    def _extend(self, row: int, length: int) -> bool:
+        """Make room for `length` tokens of a row, in whole pages; return whether there was memory for them."""
+        branch, first = self.branches[row], int(self.room[row]) // PAGE
+        own = len(branch.pages) - branch.shared
+        try:
+            self._forest.grow(branch, -(-length // PAGE) * PAGE)
+        except OutOfPages:
+            return False
+        self._holdings.grow(self.jobs[row].owner, len(branch.pages) - branch.shared - own)
+        self._see(row)
+        self.pages[row, first : len(branch.pages)] = branch.pages[first:]
+        self.room[row] = len(branch.pages) * PAGE
+        return True
 
     def _see(self, row: int) -> None:
         """Find out whether every token of the row has to be looked at; asked anew with every page."""
@@ -125,10 +141,10 @@ class Rows:
         """Return how many leading pages each row may share; the one behind them is its own, as soon as it writes."""
         return np.array([self.branches[row].start // PAGE for row in rows.tolist()], dtype=np.int64)
 
-    def start(self) -> list[int]:
-        """Return the fresh rows, which are going from now on."""
-        fresh = list(self.fresh)
-        if fresh:
-            self.fresh.clear()
+    def start(self, rows: Sequence[int] | None = None) -> list[int]:
+        """Return the fresh rows (or those of them that are named), which are going from now on."""
+        fresh = list(self.fresh if rows is None else rows)
+        for row in fresh:
+            del self.fresh[row]
             self._going = None
         return fresh

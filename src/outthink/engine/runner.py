@@ -67,7 +67,8 @@ class Runner:
         device: str = "cpu",
     ) -> None:
         dtype = self.dtype = torch.float32 if kind == "float32" else torch.bfloat16
-        self.config, self._kind, self.device = config, kind, torch.device(device)
+        self.config, self.kind, self.device = config, kind, torch.device(device)
+        self.deterministic = deterministic
         self.width = -(-config.head_dim // LANES) * LANES
         self._round = _ROUND if deterministic else 1
         found = kernels() if device == "cpu" and self.width // LANES in WIDTHS else None
@@ -147,7 +148,7 @@ class Runner:
             return torch.cat([weights[f"{prefix}{name}.weight"].to(self.device) for name in names])
 
         def laid(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-            return linear(weight, bias, kind=self._kind)
+            return linear(weight, bias, kind=self.kind)
 
         biases = [self._plain(weights, f"{attention}{part}_proj.bias") for part in "qkv"]
         gains = [self._plain(weights, f"{attention}{part}_norm.weight") for part in "qk"]

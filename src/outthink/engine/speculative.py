@@ -1,0 +1,219 @@
+"""Speculative decoding: a small model proposes what comes next, and the model reads the proposals in one go.
+
+The draft model has a forest of its own, in which it reads what it has not seen and writes what it proposes.  It
+proposes at every place, also where nothing is gained (a row's first token, and behind the last proposal that the target
+reads): so the token at a place is the same function of the text before it, seed and place wherever steps begin and end,
+and the text of a seed depends neither on the company nor on pauses nor on `lookahead`.  A row without a draft (the
+draft's memory is short) is proposed token 0 with certainty, for which the rule of `acceptance` is as right as for
+anything else.
+
+Source: Leviathan et al. 2023, algorithm 1.  Ours differs: the extra proposal, one pass of the draft model more a step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from outthink.core.errors import InvalidInput, Unsupported
+from outthink.engine.acceptance import chances, pick
+from outthink.engine.ahead import Ahead, Speculation
+from outthink.engine.batch import compute
+from outthink.engine.config import Config
+from outthink.engine.forest import Forest
+from outthink.engine.jobs import Job
+from outthink.engine.levels import plan
+from outthink.engine.node import Branch
+from outthink.engine.pages import PAGE, OutOfPages, Pages
+from outthink.engine.prefill import Prefill, ready
+from outthink.engine.rows import Rows
+from outthink.engine.runner import Batch, Runner
+from outthink.engine.sampler import uniforms
+from outthink.engine.vocabulary import Vocabulary
+
+Checkpoint = tuple[Config, dict[str, Tensor], Tokenizer]
+
+
+def drafting(draft: Checkpoint, target: Runner, *, vocabulary: Vocabulary, context: int, lookahead: int) -> Runner:
+    """Return a draft model's runner, of the same kind as the target's.
+
+    Raises InvalidInput or Unsupported for one that cannot propose tokens of `vocabulary`.
+    """
+    config, weights, tokenizer = draft
+    if lookahead < 1:
+        raise InvalidInput(f"lookahead={lookahead}: it is 1 or more; leave the draft model out to draw token by token")
+    if config.is_reward_model:
+        raise Unsupported("the draft model gives rewards, it cannot continue a text; take a language model")
+    if config.vocab_size != vocabulary.size:
+        raise InvalidInput(
+            f"the draft model has {config.vocab_size} tokens, the model {vocabulary.size}; take two of one family, "
+            "with the same tokenizer.json"
+        )
+    if Vocabulary(tokenizer, size=config.vocab_size).digest != vocabulary.digest:
+        raise InvalidInput("the draft model's tokenizer is not the model's; take two with the same tokenizer.json")
+    return Runner(config, weights, context=context, kind=target.kind, deterministic=target.deterministic)
+
+
+class Drafter:
+    """The draft model beside the rows of a target. Who has a row and is going has a branch here, all but its last
+    token read; who is fresh is read first, and waits for that."""
+
+    def __init__(self, runner: Runner, forest: Forest, *, rows: Rows, lookahead: int, share: bool) -> None:
+        self.width, self.counters = lookahead + 1, Speculation()
+        self._runner, self._forest, self._rows, self._share = runner, forest, rows, share
+        self._prefill = Prefill(runner, forest)
+        config = runner.config
+        self._group = config.num_attention_heads // config.num_key_value_heads
+        self._reading: dict[int, Job] = {}
+        self._branches: dict[int, Branch] = {}
+        self._pages = np.zeros_like(rows.pages)
+        self._room = np.zeros(len(rows.pages), dtype=np.int64)
+        rows.left = self.leave
+
+    @classmethod
+    def beside(cls, rows: Rows, runner: Runner, *, count: int, lookahead: int, share: bool) -> Drafter:
+        """Return a drafter with memory for what `rows` can hold in `count` pages of their own, and for proposals."""
+        config, places = runner.config, len(rows.pages)
+        pages = Pages(
+            config.num_hidden_layers, kv_heads=config.num_key_value_heads, head_dim=runner.width,
+            count=count + places * (1 + lookahead // PAGE), dtype=runner.dtype, device=runner.device,
+        )  # fmt: skip
+        return cls(runner, Forest(pages, loose=count // 2), rows=rows, lookahead=lookahead, share=share)
+
+    def tick(self) -> None:
+        """Begin a step."""
+        self._forest.tick()
+
+    def leave(self, row: int) -> None:
+        """A row is about to be freed: keep what was read of its text for those that go on from it."""
+        job = self._reading.pop(row, None)
+        if job is not None and job.held:
+            self._forest.release(job.node)
+        branch = self._branches.pop(row, None)
+        if branch is not None:
+            end = self._rows.jobs[row].link.end
+            seen = max(branch.start, int(self._rows.length[row]) - 1)
+            text = self._rows.history[row, branch.start - end : seen - end].tolist()
+            self._forest.publish(branch, text, ready=seen)
+
+    def read(self, *, tokens: int) -> tuple[list[int], Ahead]:
+        """Read the texts of fresh rows, up to so many tokens; return those that may draw, and proposals to them."""
+        state, forest = self._rows, self._forest
+        nobody = np.empty(0, dtype=np.int64)
+        for row in state.fresh:
+            if row not in self._reading:
+                job = state.jobs[row]
+                text = [*job.link.whole(), *state.history[row, : state.drawn[row]].tolist()]
+                node = forest.path(text)[-1]
+                self._reading[row] = Job(row, job.request, job.link, node, job.number, rest=text)
+        jobs = [self._reading[row] for row in state.fresh]
+        for job in jobs:
+            if job.node.parent is None:
+                job.node = forest.path(job.rest)[-1]
+        while tokens > 0:
+            chunks = self._prefill.plan(jobs, tokens=tokens)
+            if not chunks:
+                break
+            hidden, at = compute(self._runner, forest.pages, state, nobody, chunks), 0
+            for chunk in chunks:
+                count = chunk.end - chunk.start
+                self._prefill.settle(chunk, hidden[at : at + count])
+                at += count
+            tokens, self.counters.read = tokens - at, self.counters.read + at
+        rows = [row for row in state.fresh if tokens > 0 or ready(self._reading[row])]
+        ends = [self._begin(row, self._reading.pop(row)) for row in rows]
+        return rows, self._first(np.array(rows, dtype=np.int64), ends)
+
+    def _begin(self, row: int, job: Job) -> Tensor | None:
+        """Give the row a branch if its text was read; return the hidden state at its end."""
+        hidden = None
+        if ready(job):
+            hidden = job.node.ends[len(job.node.tokens)]
+            branch = self._branches[row] = self._forest.fork(job.node.path())
+            self._pages[row, : len(branch.pages)] = branch.pages
+            self._room[row] = branch.start
+        if job.held:
+            self._forest.release(job.node)
+        return hidden
+
+    def _first(self, rows: np.ndarray, ends: list[Tensor | None]) -> Ahead:
+        known = np.array([i for i, end in enumerate(ends) if end is not None], dtype=np.int64)
+        ahead = self._blank(np.ones(len(rows), dtype=np.int64))
+        if len(known):
+            self._propose(ahead, known, rows[known], torch.stack([end for end in ends if end is not None]), 0)
+        return ahead
+
+    def propose(self, going: np.ndarray) -> Ahead:
+        """Return proposals to the rows that go through the target next, as many as they may draw and have room for."""
+        state = self._rows
+        most = np.minimum(self.width - 1, state.stop_at[going] - state.place[going] - 1).clip(min=0)
+        for at in np.flatnonzero(state.look[going]).tolist():
+            job = state.jobs[int(going[at])]
+            if job.closing is not None or (job.watch is not None and job.watch.forced):
+                most[at] = 0
+        length = state.length[going]
+        most = np.minimum(most, state.reach(going, length + most) - length)
+        for at in np.flatnonzero(length + most > self._room[going]).tolist():
+            self._grow(int(going[at]), int(length[at] + most[at]))
+        known = np.array([row in self._branches for row in going.tolist()], dtype=bool)
+        ahead = self._blank(np.where(known, most + 1, 1))
+        self._write(ahead, np.flatnonzero(known), going)
+        self.counters.steps += len(going)
+        self.counters.proposed += int(ahead.counts.sum()) - len(going)
+        return ahead
+
+    def _write(self, ahead: Ahead, known: np.ndarray, going: np.ndarray) -> None:
+        """Put proposals to the rows numbered in `known` into `ahead`, a place of all of them at a time."""
+        state, device = self._rows, self._runner.device
+        tokens = torch.from_numpy(state.last[going[known]]).to(device)
+        for j in range(int(ahead.counts[known].max(initial=0))):
+            more = ahead.counts[known] > j
+            if not more.all():
+                known, tokens = known[more], tokens[torch.from_numpy(more).to(device)]
+            if j == 0 or not more.all():
+                rows = going[known]
+                begun = np.array([self._branches[row].start // PAGE for row in rows.tolist()], dtype=np.int64)
+                width = -(-int((state.length[rows] + ahead.counts[known]).max()) // PAGE)
+                pages = self._pages[rows, :width]
+                who = plan(pages, begun, group=self._group, share=self._share)
+                table = torch.from_numpy(pages).to(device)
+            position = state.length[rows] - 1 + j
+            slots = pages[np.arange(len(rows)), position // PAGE].astype(np.int64) * PAGE + position % PAGE
+            places = torch.from_numpy(position.astype(np.int32)).to(device)
+            batch = Batch(tokens, places, torch.from_numpy(slots).to(device), table, who)
+            tokens = self._propose(ahead, known, rows, self._runner.run(batch, self._forest.pages), j)
+            self.counters.read += len(rows)
+
+    def _propose(self, ahead: Ahead, at: np.ndarray, rows: np.ndarray, hidden: Tensor, j: int) -> Tensor:
+        """Draw the proposal number `j` of `rows` [n], numbered `at` in `ahead`, from hidden states; return it [n]."""
+        state, slots = self._rows, torch.from_numpy(ahead.first[at] + j).to(hidden.device)
+        heat, nucleus, least = state.knobs[:, rows]
+        found = chances(self._runner.logits(hidden), temperature=heat, top_p=nucleus, min_p=least)
+        broken = ~found[:, 0].isfinite()
+        if bool(broken.any()):
+            found[broken] = ahead.chances[slots[broken]]
+        tokens = pick(found, uniforms(state.seed[rows], state.place[rows] + j))
+        ahead.chances[slots], ahead.tokens[slots] = found, tokens
+        return tokens
+
+    def _blank(self, counts: np.ndarray) -> Ahead:
+        """Return proposals of token 0 for certain."""
+        count, device = int(counts.sum()), self._runner.device
+        sure = torch.zeros((count, self._runner.config.vocab_size), device=device)
+        sure[:, 0] = 1.0
+        return Ahead(counts, torch.zeros(count, dtype=torch.int64, device=device), sure)
+
+    def _grow(self, row: int, length: int) -> None:
+        """Make room for the proposals to a row; one for which there is none goes on without."""
+        branch, first = self._branches.get(row), int(self._room[row]) // PAGE
+        if branch is None:
+            return
+        try:
+            self._forest.grow(branch, -(-length // PAGE) * PAGE)
+        except OutOfPages:
+            self.leave(row)
+        else:
+            self._pages[row, first : len(branch.pages)] = branch.pages[first:]
+            self._room[row] = len(branch.pages) * PAGE
