@@ -19,11 +19,13 @@ def partial(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor) -> tu
     """Return (out [..., n, width], lse [..., n]) of scaled queries [..., n, width] over keys, values [..., L, width].
 
     unseen: [..., n, L], True where a query does not see a key.  A query that sees none gets out 0 and lse -infinity.
+    Both are float32, or what the queries are if that is more.
     """
-    scores = (queries @ keys.transpose(-1, -2)).float().masked_fill(unseen, float("-inf"))
+    exact = torch.promote_types(queries.dtype, torch.float32)
+    scores = (queries @ keys.transpose(-1, -2)).to(exact).masked_fill(unseen, float("-inf"))
     lse = scores.logsumexp(-1)
     shares = (scores - lse.masked_fill(lse == float("-inf"), 0.0)[..., None]).exp()
-    return (shares.to(values.dtype) @ values.masked_fill(unseen.all(-2)[..., None], 0.0)).float(), lse
+    return (shares.to(values.dtype) @ values.masked_fill(unseen.all(-2)[..., None], 0.0)).to(exact), lse
 
 
 def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -39,7 +41,7 @@ def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Ten
 def attend(
     queries: Tensor, keys: Tensor, values: Tensor, *, table: Tensor, seen: Tensor, plan: Plan, window: int = 0
 ) -> Tensor:
-    """Return attention [n, heads, width] of scaled queries [n, heads, width], task by task as planned.
+    """Return attention [n, heads, width] of scaled queries [n, heads, width], float32 or more, task by task as planned.
 
     Args:
       keys: [pages, kv, width, 16]; values: [pages, kv, 16, width]: one layer's pages.
@@ -48,8 +50,8 @@ def attend(
     """
     (n, heads, width), kv = queries.shape, keys.shape[1]
     grouped = queries.view(n, kv, heads // kv, width)
-    out = torch.zeros_like(grouped, dtype=torch.float32)
-    lse = torch.full(grouped.shape[:-1], float("-inf"), device=queries.device)
+    out = torch.zeros_like(grouped)
+    lse = torch.full(grouped.shape[:-1], float("-inf"), dtype=queries.dtype, device=queries.device)
     for first, last, wide, row, start, end in _batches(plan, seen, table.shape[1]):
         pages = table[row, start:end].long()  # [r, c]: a row of pages for each of r groups of `wide` queries
         k = keys[pages].permute(0, 2, 1, 4, 3).flatten(2, 3)  # [r, kv, L, width]
