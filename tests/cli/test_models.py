@@ -75,3 +75,15 @@ def test_a_folder_that_cannot_be_loaded_says_why_and_fails(run, tmp_path):
 def test_no_such_folder_is_a_usage_error(run):
     code, out, err = run("/nowhere/at/all")
     assert (code, out) == (2, "") and err.startswith("error: no folder '/nowhere/at/all'")
+
+
+def test_a_plan_says_what_it_needs_and_whether_it_fits(run):
+    pytest.importorskip("torch")
+    path = str(EMBEDDED / "reasoner")
+    plan = json.loads(run(path, "--branches", "64", "--length", "256", "--shared", "128", "--json")[1])["plan"]
+    assert plan["kv_bytes"]["float32"] == (8 + 64 * 8) * 16 * 2048 == 2 * plan["kv_bytes"]["int8"]
+    assert "64 branches of 256 tokens, 128 shared" in run(path, "--branches=64", "--length=256", "--shared=128")[1]
+    code, out, err = run(path, "--branches=64", "--length=256", "--kv-bytes", "16 MiB")
+    assert (code, out) == (2, "") and "needs 32.0 MiB of KV for 64 branches x 256 tokens; have 16.0 MiB" in err
+    assert run(path, "--branches=64", "--length=256", "--kv-bytes", "16MiB", "--dtype", "bfloat16")[0] == 0
+    assert "no amount of memory" in run(path, "--kv-bytes", "much")[2]

@@ -30,7 +30,8 @@ from outthink.cli.options import given, model_options, names, price_cards
 @model_options
 def compare(task: str, methods: str, budgets: str, limit: int | None, out: Path | None, resume: bool, model: str,
             base_url: str | None, verifier: str | None, cards: Path | None, max_tokens: int | None,
-            temperature: float | None, seed: int, as_json: bool) -> int:  # fmt: skip
+            temperature: float | None, replicas: int | None, kv_bytes: int | None, dtype: str | None, seed: int,
+            as_json: bool) -> int:  # fmt: skip
     """Compare methods on TASK at equal budgets, every problem with a budget of its own.
 
     TASK is word_problems, countdown or a JSONL file of {"id", "prompt", "answer"}. Ctrl-C keeps what is done in -o DIR,
@@ -47,7 +48,9 @@ def compare(task: str, methods: str, budgets: str, limit: int | None, out: Path 
             task, methods=names(methods, "--methods"), budgets=names(budgets, "--budgets", separator=split),
             model=model, verifier=verifier, limit=limit, base_url=base_url, cards=price_cards(cards), out=out,
             resume=resume, command=command(sys.argv[1:]), watch=watch, seed=seed,
-            **given(max_tokens=max_tokens, temperature=temperature),
+            **given(
+                max_tokens=max_tokens, temperature=temperature, replicas=replicas, kv_bytes=kv_bytes, dtype=dtype
+            ),
         )  # fmt: skip
     return finish(comparison, as_json=as_json, out=out)
 

@@ -8,17 +8,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from outthink.cli.errors import FAILURE
+from outthink.cli.options import DTYPES, Bytes
 
 if TYPE_CHECKING:
+    from outthink.engine.config import Config
     from outthink.models.catalogue import Folder, Shipped
+
+_LENGTH = 2048  # tokens of a text, where nobody says
 
 
 @click.command(short_help="List the models, or say what a checkpoint folder needs.")
 @click.argument("path", required=False)
+@click.option("--branches", type=click.IntRange(min=1), default=256, show_default=True,
+              help="Texts at the same time, for the memory that a plan needs.")  # fmt: skip
+@click.option("--length", type=click.IntRange(min=1), help="Tokens of each [default: 2048, at most the context].")
+@click.option("--shared", type=click.IntRange(min=0), default=0, help="Tokens that they begin with alike, held once.")
+@click.option("--kv-bytes", type=Bytes(), metavar="SIZE", help="Say whether the plan fits into this, per --dtype.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True,
+              help="What the engine computes in, for --kv-bytes.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def models(path: str | None, as_json: bool) -> None:
+def models(path: str | None, branches: int, length: int | None, shared: int, kv_bytes: int | None, dtype: str,
+           as_json: bool) -> None:  # fmt: skip
     """List the models that can be named, or check the checkpoint folder PATH: whether it can be loaded and the memory
     that it needs. PATH may be written as --model takes it, engine/PATH or embedded/NAME."""
+    from outthink.engine.size import planned
     from outthink.models.catalogue import inspect, others, shipped
 
     if path is None:
@@ -29,10 +42,13 @@ def models(path: str | None, as_json: bool) -> None:
             _table(rows, others())
         return
     folder = inspect(_folder(path))
+    plan = _plan(folder.config, branches, length, shared) if folder.config is not None else {}
+    if folder.config is not None and kv_bytes is not None:
+        planned(folder.config, dtype, have=kv_bytes, **plan)
     if as_json:
-        click.echo(json.dumps(_document(folder), ensure_ascii=False))
+        click.echo(json.dumps(_document(folder, plan), ensure_ascii=False))
     else:
-        _page(folder)
+        _page(folder, plan)
     if not folder.loadable:
         raise click.exceptions.Exit(FAILURE)
 
@@ -51,15 +67,24 @@ def _row(one: Shipped) -> dict[str, Any]:
             "what": one.what}  # fmt: skip
 
 
-def _document(folder: Folder) -> dict[str, Any]:
+def _plan(config: Config, branches: int, length: int | None, shared: int) -> dict[str, int]:
+    """Return what is asked of memory; no text is longer than the context."""
+    most = config.max_position_embeddings
+    long = min(length or _LENGTH, most)
+    return {"branches": branches, "length": long, "shared": shared if shared <= long else min(shared, most)}
+
+
+def _document(folder: Folder, plan: dict[str, int]) -> dict[str, Any]:
     document: dict[str, Any] = {"path": str(folder.path), "loadable": folder.loadable, "problem": folder.problem}
     if folder.config is not None:
-        from outthink.engine.size import parameters
+        from outthink.engine.size import parameters, planned
 
         document |= {"architecture": folder.config.architecture, "params": parameters(folder.config),
                      "context": folder.config.max_position_embeddings, "kind": _kind(folder.config.is_reward_model),
                      "chat_template": folder.chat, "weight_bytes": folder.weights,
-                     "kv_bytes_per_token": folder.kv}  # fmt: skip
+                     "kv_bytes_per_token": folder.kv,
+                     "plan": plan | {"kv_bytes": {kind: planned(folder.config, kind, **plan) for kind in folder.kv}},
+                     }  # fmt: skip
     return document
 
 
@@ -90,7 +115,7 @@ def _table(rows: list[Shipped], names: dict[str, str]) -> None:
     out.print("outthink models PATH says whether a folder can be loaded, and what it needs", style="dim")
 
 
-def _page(folder: Folder) -> None:
+def _page(folder: Folder, plan: dict[str, int]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -98,19 +123,19 @@ def _page(folder: Folder) -> None:
 
     out, config = console(), folder.config
     if config is not None:
-        from outthink.engine.size import parameters
+        from outthink.engine.size import amount, parameters, planned
 
         talk = "has a chat template" if folder.chat else "no chat template"
         out.print(f"{config.architecture}: {_kind(config.is_reward_model)}, {_count(parameters(config))} parameters, "
                   f"context {config.max_position_embeddings:,}, {talk}")  # fmt: skip
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
         table.add_column("computed in", no_wrap=True)
-        length = min(2048, config.max_position_embeddings)
-        for column in ("weights", "keys and values, a token", f"256 branches of {length:,} tokens"):
+        many = f"{plan['branches']} branches of {plan['length']:,} tokens"
+        many += f", {plan['shared']:,} shared" if plan["shared"] else ""
+        for column in ("weights", "keys and values, a token", many):
             table.add_column(column, justify="right", no_wrap=True)
         for kind, size in folder.weights.items():
-            token = folder.kv[kind]
-            table.add_row(kind, _bytes(size), _bytes(token), _bytes(256 * length * token))
+            table.add_row(kind, amount(size), amount(folder.kv[kind]), amount(planned(config, kind, **plan)))
         out.print(table)
     if folder.problem is None:
         out.print(f"loadable: --model {escape(f'engine/{folder.path}')}", style="green")
@@ -123,10 +148,3 @@ def _count(n: int) -> str:
         if n >= unit:
             return f"{n / unit:.3g}{name}"
     return str(n)
-
-
-def _bytes(n: int) -> str:
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if n >= unit:
-            return f"{n / unit:.1f} {name}"
-    return f"{n} B"

@@ -21,8 +21,8 @@ from outthink.cli.options import given, model_options, price_cards
               help="Folder for result.json, trace.jsonl and view.html; `outthink show DIR` shows them.")  # fmt: skip
 @model_options
 def solve(prompt: str, method: str | None, budget: str, out: Path | None, model: str, base_url: str | None,
-          verifier: str | None, cards: Path | None, max_tokens: int | None, temperature: float | None, seed: int,
-          as_json: bool) -> int:  # fmt: skip
+          verifier: str | None, cards: Path | None, max_tokens: int | None, temperature: float | None,
+          replicas: int | None, kv_bytes: int | None, dtype: str | None, seed: int, as_json: bool) -> int:  # fmt: skip
     """Answer PROMPT within a budget; "-" reads it from standard input.
 
     Prints the answer (and at a terminal the completion and what it took). Without an answer the exit code is still 0:
@@ -36,7 +36,9 @@ def solve(prompt: str, method: str | None, budget: str, out: Path | None, model:
         result = run_solve(
             text, method=method, model=model, budget=budget, verifier=verifier, base_url=base_url,
             cards=price_cards(cards), watch=watch, seed=seed,
-            **given(max_tokens=max_tokens, temperature=temperature),
+            **given(
+                max_tokens=max_tokens, temperature=temperature, replicas=replicas, kv_bytes=kv_bytes, dtype=dtype
+            ),
         )  # fmt: skip
     trace = _write(result, out) if out is not None else None
     if as_json:

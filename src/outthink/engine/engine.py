@@ -11,6 +11,7 @@ Not thread-safe: one thread submits, cancels and steps (`outthink.models.threade
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -32,11 +33,12 @@ from outthink.engine.links import Links
 from outthink.engine.names import Names
 from outthink.engine.node import Usage
 from outthink.engine.pages import PAGE, Pages
-from outthink.engine.policies import POLICIES
+from outthink.engine.policies import POLICIES, Policy
 from outthink.engine.probe import steady
 from outthink.engine.rows import Rows
 from outthink.engine.runner import Runner
 from outthink.engine.scheduler import Scheduler
+from outthink.engine.size import KV_BYTES, planned
 from outthink.engine.size import kv_bytes as token_bytes
 from outthink.engine.stops import Stops, StopTables
 from outthink.engine.terms import limit
@@ -59,10 +61,12 @@ class Engine:
         "int4": the same with the projections' weights in so many bits.
       kv_bytes: memory for keys and values, in pages of 16 tokens.
       rows: most requests that decode at once.
-      context: longest prefix and draft together, at most what the model was made for and what fits into `kv_bytes`.
+      context: longest prefix and draft together, at most what the model was made for; None: what fits into `kv_bytes`.
       step_tokens: most tokens put through the model in one step: prompts take what the rows leave of it.
       policy: who is served first among those that wait: one of `policies.POLICIES`.
       share: read the pages that rows have in common once for all of them; False only to measure what that gives.
+      mixed: rows draw in every step, chunks of prompts go beside them; False, only to measure what that gives: prompts
+        go first and whole, and rows wait for them.
     """
 
     def __init__(
@@ -73,12 +77,13 @@ class Engine:
         *,
         deterministic: bool = False,
         dtype: str = "float32",
-        kv_bytes: int = 1 << 30,
+        kv_bytes: int = KV_BYTES,
         rows: int = 256,
         context: int | None = None,
         step_tokens: int = 1024,
         policy: str = "fcfs",
         share: bool = True,
+        mixed: bool = True,
     ) -> None:
         if dtype not in KINDS:
             raise unknown("dtype", dtype, KINDS)
@@ -91,9 +96,12 @@ class Engine:
         broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
         if broken:
             raise CheckpointError(f"weights that are not numbers: {', '.join(broken[:3])}; train or copy it again")
-        layers, kv = config.num_hidden_layers, config.num_key_value_heads
         count = max(_FEWEST, kv_bytes // (PAGE * token_bytes(config, dtype)))
-        most = min(config.max_position_embeddings, (count - int(_PINNED * count) - 1) * PAGE)
+        most = (count - int(_PINNED * count) - 1) * PAGE
+        if context is not None:
+            longest = min(context, config.max_position_embeddings)
+            planned(config, dtype, branches=1, length=longest, have=most * token_bytes(config, dtype))
+        most = min(config.max_position_embeddings, most)
         self.config, self.context, self.rows = config, min(context or most, most), rows
         self.vocabulary = Vocabulary(tokenizer, size=config.vocab_size)
         self.links = Links(self.vocabulary)
@@ -103,8 +111,14 @@ class Engine:
                 "deterministic mode: on this machine a token's bits depend on what is computed beside it, or there are "
                 "no C kernels; load the engine without it (texts of a seed may then differ by rounding)"
             )
+        self._settings = (count, share and not deterministic, mixed, step_tokens, POLICIES[policy])
+        self._prepare(*self._settings)
+
+    def _prepare(self, count: int, share: bool, mixed: bool, step_tokens: int, policy: Policy) -> None:
+        """Make what is this engine's alone: memory of `count` pages, rows, and what is on its way."""
+        config, kv = self.config, self.config.num_key_value_heads
         pages = Pages(
-            layers, kv_heads=kv, head_dim=self.runner.width, count=count, dtype=self.runner.dtype,
+            config.num_hidden_layers, kv_heads=kv, head_dim=self.runner.width, count=count, dtype=self.runner.dtype,
             device=self.runner.device,
         )  # fmt: skip
         self.forest = Forest(pages, pinned=_PINNED, loose=count // _LOOSE)
@@ -112,15 +126,13 @@ class Engine:
         stops = Stops(self.vocabulary)
         tables = StopTables(stops, size=self.vocabulary.size)
         group = config.num_attention_heads // kv
-        self._rows = Rows(
-            self.forest, tables, rows=rows, context=self.context, group=group, share=share and not deterministic
-        )
+        self._rows = Rows(self.forest, tables, rows=self.rows, context=self.context, group=group, share=share)
         decoder = Decoder(
             self.runner, self.vocabulary, rows=self._rows, stops=stops, tables=tables, ends=config.eos_token_ids
         )
         self._scheduler = Scheduler(
-            self.runner, self.forest, rows=self._rows, decoder=decoder, step_tokens=step_tokens,
-            endings=Endings(self.forest, self.names, self.vocabulary), policy=POLICIES[policy],
+            self.runner, self.forest, rows=self._rows, decoder=decoder, step_tokens=step_tokens, policy=policy,
+            endings=Endings(self.forest, self.names, self.vocabulary), whole=0 if mixed else self.context,
         )  # fmt: skip
         self._jobs: dict[Hashable, Job] = {}
         self._cancelled: dict[Hashable, None] = {}
@@ -132,6 +144,12 @@ class Engine:
         """Return an engine for the checkpoint in `folder`; options are those of the class."""
         return cls(*load_checkpoint(folder), **options)  # type: ignore[arg-type]
 
+    def twin(self) -> Engine:
+        """Return an engine of the same options with memory of its own, over the same weights: a thread each."""
+        other = copy(self)
+        other._prepare(*self._settings)
+        return other
+
     def __len__(self) -> int:
         """Return the number of requests that have not finished."""
         return len(self._jobs)
@@ -140,6 +158,11 @@ class Engine:
     def paused(self) -> int:
         """How many requests wait for `resume`."""
         return len(self._scheduler.paused)
+
+    @property
+    def computed(self) -> int:
+        """How many tokens were put through the model so far."""
+        return self._scheduler.computed
 
     def usage(self) -> Usage:
         """Return what keys and values take now."""

@@ -31,11 +31,12 @@ class Scheduler:
 
     def __init__(
         self, runner: Runner, forest: Forest, *, rows: Rows, decoder: Decoder, endings: Endings, step_tokens: int,
-        policy: Policy,
+        policy: Policy, whole: int = 0,
     ) -> None:  # fmt: skip
+        """whole: 0, or the tokens of the longest prompt: then rows wait while there are prompts to read."""
         self._runner, self._forest, self._rows, self._decoder, self._endings = runner, forest, rows, decoder, endings
         self._prefill = Prefill(runner, forest)
-        self._tokens, self._policy = step_tokens, policy
+        self._tokens, self._whole, self._policy = step_tokens, whole, policy
         self._samples: dict[Hashable, Job] = {}
         self._scores: dict[Hashable, Job] = {}
         self.paused: dict[Hashable, Job] = {}
@@ -68,7 +69,9 @@ class Scheduler:
         scores = list(islice(self._ordered(self._scores), 2 * (self._rows.free + len(self._rows.jobs))))
         samples = list(islice(self._ordered(self._samples), self._rows.free))
         waiting = [self._located(job) for job in (*scores, *samples)]
-        chunks = self._prefill.plan(waiting, tokens=max(PAGE, self._tokens - len(going)))
+        chunks = self._prefill.plan(waiting, tokens=max(PAGE, self._tokens - len(going), self._whole))
+        if self._whole and chunks:
+            going = going[:0]
         events: list[Event] = []
         hidden = None
         if len(going) or chunks:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from math import prod
 
+from outthink.core.errors import InvalidInput
 from outthink.engine.config import Config
 
+KV_BYTES = 1 << 30
+"""Memory for keys and values where nothing else is asked for."""
 KINDS = ("float32", "bfloat16", "int8", "int4")
 _PROJECTION = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 32}
 """Bytes of a weight of a projection. int4: with a scale and an offset for each 32 inputs."""
+_PAGE = 16  # tokens of a page of keys and values
 _LANES = 16  # heads are kept this wide, or a multiple
 
 
@@ -72,6 +76,38 @@ def kv_bytes(config: Config, kind: str) -> int:
     """Return the bytes of the keys and values of one token over all layers, computing in `kind`."""
     width = -(-config.head_dim // _LANES) * _LANES
     return 2 * config.num_hidden_layers * config.num_key_value_heads * width * _plain(kind)
+
+
+def planned(config: Config, kind: str, *, branches: int, length: int, shared: int = 0, have: int | None = None) -> int:
+    """Return the bytes of keys and values of `branches` texts of `length` tokens at the same time, in whole pages.
+
+    shared: how many tokens they begin with alike; those count once, and a begun page once for each branch.
+    Raises InvalidInput if there are `have` bytes and that is less, or if the numbers make no plan.
+    """
+    if branches < 1 or not 0 <= shared <= length or length < 1:
+        raise InvalidInput(
+            f"{branches} branches of {length} tokens, {shared} of them shared: give one or more of both, and share at "
+            "most all"
+        )
+    common = shared // _PAGE
+    pages = common + branches * (-(-length // _PAGE) - common)
+    need = pages * _PAGE * kv_bytes(config, kind)
+    if have is not None and need > have:
+        alike = f", {shared:,} of them shared" if shared else ""
+        what = f"{branches} branches x {length:,} tokens{alike}" if branches > 1 else f"one text of {length:,} tokens"
+        less = "fewer branches" if branches > 1 else "a shorter context"
+        raise InvalidInput(
+            f"needs {amount(need)} of KV for {what}; have {amount(have)}: use --kv-bytes (kv_bytes) or {less}"
+        )
+    return need
+
+
+def amount(n: int) -> str:
+    """Return a number of bytes as it is written: 3.2 GiB."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if n >= unit:
+            return f"{n / unit:.1f} {name}"
+    return f"{n} B"
 
 
 def _plain(kind: str) -> int:

@@ -45,7 +45,7 @@ class Plan:
         return {
             "task": self.questions.name, "task_digest": self.questions.digest, "problems": len(self.questions.items),
             "model": self.setting.model, "verifier": self.setting.verifier, "seed": self.seed,
-            "settings": dict(self.setting.knobs), "methods": list(self.solvers), "budgets": list(self.budgets),
+            "settings": self.setting.described, "methods": list(self.solvers), "budgets": list(self.budgets),
             "pooled": sorted(self.pooled), "versions": versions(), "command": self.command,
         }  # fmt: skip
 

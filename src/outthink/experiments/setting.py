@@ -12,7 +12,7 @@ from outthink.core.errors import InvalidInput, Unsupported, unknown
 from outthink.core.runtime import Runtime
 from outthink.experiments.answers import final_answer
 from outthink.models.function import Function, Judge
-from outthink.models.open import card_of, open_model
+from outthink.models.open import LOCAL, card_of, open_model
 from outthink.papers import load
 from outthink.papers.solver import Models, Solver
 
@@ -29,6 +29,7 @@ class Setting:
     """Open models under their names. Use it in a `with`, or close it.
 
     verifier: the name of the reward model, None if there is none. knobs: max_tokens, temperature, ... of every sample.
+    dtype: what engines compute in, None for the default.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Setting:
     backends: dict[str, Backend]
     cards: Mapping[str, Card]
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str | None = None
 
     def runtime(self, **other: Any) -> Runtime:
         """Return a new runtime over these models."""
@@ -98,6 +100,11 @@ class Setting:
             if "score" not in self.backends[self.verifier].capabilities:
                 raise Unsupported(f"{self.verifier} gives no scores, which {solver.name} needs; name a reward model")
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What results depend on, besides the models."""
+        return {**self.knobs, **({"dtype": self.dtype} if self.dtype is not None else {})}
+
     def close(self) -> None:
         """Let go of every model."""
         for backend in {id(backend): backend for backend in self.backends.values()}.values():
@@ -112,7 +119,8 @@ class Setting:
 
 def open_setting(
     model: str = DEFAULT_MODEL, *, verifier: str | Judge | None = None, base_url: str | None = None,
-    api_key: str | None = None, cards: Mapping[str, Card] | None = None, deterministic: bool = False, **knobs: Any,
+    api_key: str | None = None, cards: Mapping[str, Card] | None = None, deterministic: bool = False,
+    replicas: int | None = None, kv_bytes: int | None = None, dtype: str | None = None, **knobs: Any,
 ) -> Setting:  # fmt: skip
     """Open `model` and its verifier.
 
@@ -120,6 +128,7 @@ def open_setting(
 
     verifier: the name of a reward model, or a function (prompt, text) -> number in [0, 1]; None takes the embedded
       reward model for embedded models, and none for others.
+    replicas, kv_bytes, dtype: of the engine, for the model and for a verifier that is one (`open_model`).
     knobs: max_tokens, temperature, top_p, min_p, max_steps of every sample.
     """
     wrong = sorted(knobs.keys() - {"max_tokens", "temperature", "top_p", "min_p", "max_steps", "step"})
@@ -127,10 +136,14 @@ def open_setting(
         raise InvalidInput(
             f"unknown setting {', '.join(wrong)}; there are max_tokens, temperature, top_p, min_p, max_steps"
         )
+    options: dict[str, Any] = {"replicas": replicas, "kv_bytes": kv_bytes, "dtype": dtype}
+    engine = {name: value for name, value in options.items() if value is not None}
+    if engine and not _local(model):
+        raise InvalidInput(f"{model}: {', '.join(engine)} are for engines (embedded/NAME, engine/PATH); leave them out")
     backends: dict[str, Backend] = {}
     known: dict[str, Card] = {}
     try:
-        backends[model] = open_model(model, base_url=base_url, api_key=api_key, deterministic=deterministic)
+        backends[model] = open_model(model, base_url=base_url, api_key=api_key, deterministic=deterministic, **engine)
         known[model] = card_of(model)
         name = verifier if isinstance(verifier, str) else None
         if callable(verifier):
@@ -139,13 +152,18 @@ def open_setting(
         elif name is None:
             name = default_verifier(model)
         if name is not None and name not in backends:
-            backends[name] = open_model(name, base_url=base_url, api_key=api_key, deterministic=deterministic)
+            more = engine if _local(name) else {}
+            backends[name] = open_model(name, base_url=base_url, api_key=api_key, deterministic=deterministic, **more)
             known[name] = card_of(name)
     except BaseException:
         for backend in backends.values():
             backend.close()
         raise
-    return Setting(model, name, backends, _merged(known, cards or {}), knobs)
+    return Setting(model, name, backends, _merged(known, cards or {}), knobs, dtype)
+
+
+def _local(model: str) -> bool:
+    return model.split("/")[0] in LOCAL
 
 
 def _merged(known: Mapping[str, Card], given: Mapping[str, Card]) -> dict[str, Card]:

@@ -22,11 +22,14 @@ from ..core.errors import InvalidInput, unknown
 OPENAI = "https://api.openai.com/v1"
 EMBEDDED = Path(__file__).parent / "embedded"
 KINDS = ("embedded", "engine", "openai", "toy")
+LOCAL = ("embedded", "engine")
+"""Kinds of models that the engine runs."""
 
 
 def open_model(
-    spec: str, *, base_url: str | None = None, api_key: str | None = None, deterministic: bool = False, **knobs: Any
-) -> Backend:
+    spec: str, *, base_url: str | None = None, api_key: str | None = None, deterministic: bool = False,
+    replicas: int = 1, **knobs: Any,
+) -> Backend:  # fmt: skip
     """Return the backend of the model that `spec` names; whoever opens it closes it.
 
     Args:
@@ -36,12 +39,16 @@ def open_model(
         machine that is the default.
       deterministic: of the engine: the same seed gives the same text whatever else is in the batch. Servers cannot
         promise that; for them it is Unsupported.
+      replicas: of the engine: how many share the work and the cores, each in a thread of its own with as many requests
+        at once (`Replicas`). They share the weights, and memory for keys and values (`kv_bytes`) is divided among them.
       knobs: more of the backend's own (`OpenAI`, the engine, the toy).
 
     Raises InvalidInput for a name that is not known (with the closest match), an unusable address, a missing key or a
     missing extra (with the pip command).
     """
     kind, name = _split(spec)
+    if replicas != 1 and kind not in LOCAL:
+        raise InvalidInput(f"{spec}: replicas are of engines (embedded/NAME, engine/PATH); leave replicas out")
     if kind == "toy":
         from .toy import toy_backend
 
@@ -62,9 +69,31 @@ def open_model(
     except ImportError as error:
         raise _missing(spec, error, "engine") from None
     del safetensors, tokenizers, torch
-    from .engine import EngineBackend
+    return _engines(folder, name=spec, count=replicas, deterministic=deterministic, **knobs)
 
-    return EngineBackend.load(folder, name=spec, deterministic=deterministic, **knobs)
+
+def _engines(folder: Path, *, name: str, count: int, kv_bytes: int | None = None, **knobs: Any) -> Backend:
+    """Return the engine of a checkpoint, or `count` of them as one; they share `kv_bytes`."""
+    from ..engine.size import KV_BYTES, amount
+    from .engine import EngineBackend
+    from .replicas import Replicas
+
+    if count < 1:
+        raise InvalidInput(f"{count} replicas; give one or more")
+    whole = kv_bytes if kv_bytes is not None else KV_BYTES
+    memory = _memory()
+    if memory is not None and whole > memory:
+        raise InvalidInput(f"needs {amount(whole)} of KV; this machine has {amount(memory)}: use less --kv-bytes")
+    one = EngineBackend.load(folder, name=name, kv_bytes=whole // count, **knobs)
+    return one if count == 1 else Replicas(one, count=count)
+
+
+def _memory() -> int | None:
+    """Return the bytes of memory of this machine, None where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def card_of(spec: str) -> Card:

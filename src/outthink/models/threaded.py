@@ -18,15 +18,17 @@ class Threaded:
 
     `bound` and `room` are asked from the caller's thread, so they must only read; everything else of `backend` is
     called from the thread.  If a step raises, everything in flight fails at its bound, and so does what comes later.
+
+    begin: called in the thread, before anything else.
     """
 
     stepped = False
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, begin: Callable[[], None] | None = None) -> None:
         if not backend.stepped:
             raise InvalidInput(f"{type(backend).__name__} works on its own already; it needs no thread")
         self.inner, self.capabilities = backend, backend.capabilities
-        self._most = backend.room()
+        self._most, self._begin = backend.room(), begin
         self._orders: deque[tuple[str, Ticket, Request[Any] | None]] = deque()
         self._flying: set[Ticket] = set()
         self._paused: set[Ticket] = set()
@@ -83,6 +85,8 @@ class Threaded:
         self.inner.close()
 
     def _work(self) -> None:
+        if self._begin is not None:
+            self._begin()
         while True:
             with self._wake:
                 while not (self._orders or len(self._flying) > len(self._paused) or self._closed):
