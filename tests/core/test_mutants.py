@@ -19,7 +19,7 @@ FULL = "if gauge.spent + gauge.held + amount > gauge.cap:"
 HEAD = "        if account.queue and account.queue[0] is item:\n            self.unblock((account,))\n"
 GIVE_BACK = "        self.queues.unblock(parent.release(account.set_aside, spent))"
 NOTHING = "        pass\n"
-PAUSE = 'account.run.decide(ticket.path, "pause")\n            self.queues.ahead(ticket, account)\n'
+PAUSE = 'account.run.decide(ticket.path, "pause")\n        self.queues.ahead(ticket, account)\n'
 LEAVE = "            if ticket.whole is not None:\n                self.slices.leave(ticket, account)\n"
 MUTANTS: dict[str, tuple[str, str, str]] = {
     "one unit over budget": ("account.py", FULL, FULL.replace("cap:", "cap + 1:")),
@@ -44,7 +44,7 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "settle.py", "run.tally.add(cost)\n", "run.tally.add(cost if ticket.state != ZOMBIE else Cost())\n",
     ),
     "what is paused counts as in flight": (
-        "settle.py", PAUSE + "            self.idle(account.end())\n", PAUSE,
+        "settle.py", PAUSE + "        self.idle(account.end())\n", PAUSE,
     ),
     "a slice is not set aside": ("slices.py", "            account.reserve(more)\n", NOTHING),
     "the oldest is not provided for": ("slices.py", "or self.pay(first, account, first.whole)", "or True"),

@@ -134,9 +134,10 @@ class Loop:
     def _take(self, item: Item, ticked: set[Run]) -> None:
         ticket: Ticket = item.ticket  # type: ignore[assignment]
         run: Run = ticket.run
+        if ticket.state == ZOMBIE and type(item) is not Settled:
+            return
         if type(item) is Progress:
-            if ticket.state != ZOMBIE:
-                run.progress(item)
+            run.progress(item)
             return
         if ticket.state == DONE:
             raise AssertionError(f"a backend settled {ticket.path} twice")

@@ -33,7 +33,7 @@ class Replay:
         self._events = [e for e in trace.events if isinstance(e, Served) or e.kind in ("cancel", "deadline", "pause")]
         self._root = next((e.path for e in trace.decisions("end")), "")
         self._bounds: dict[str, Cost] = {}
-        self._clips: dict[str, int] = {}
+        self._clips: dict[str, dict[int, Cost]] = {}
         self._again: dict[tuple[str, int], int] = {}
         self._asked: dict[str, set[str]] = {}
         self._slices: dict[tuple[str, int], Cost] = {}
@@ -49,24 +49,24 @@ class Replay:
             elif isinstance(event.facts.get("bound"), Cost) and event.kind != "clip":
                 self._bounds.setdefault(event.path, event.facts["bound"])
             elif event.kind == "clip":
-                self._clips[event.path] = event.facts["max_tokens"]
-                self._bounds[event.path] = event.facts["whole"]
+                self._clips.setdefault(event.path, {})[event.facts["max_tokens"]] = event.facts["bound"]
+                self._bounds.setdefault(event.path, event.facts["whole"])
             elif event.kind == "retry":
                 self._again[event.path, event.facts["attempt"]] = event.tick
-        self._clipped: dict[str, Cost] = {e.path: e.facts["bound"] for e in trace.decisions("clip")}
         self._live: dict[str, Any] = {}
         self._at, self._put_off = 0, -1
 
     def bound(self, ticket: Any, request: Request[Any]) -> Cost:
         path = ticket.path
-        paid = self._slices.get((path, getattr(request, "max_tokens", None) or 0))
-        if paid is not None:
-            return paid
-        if path in self._clips and getattr(request, "max_tokens", None) == self._clips[path]:
-            return self._clipped[path]
-        if path in self._clips and ticket.bound:
-            fits = request.max_tokens <= self._clips[path]  # type: ignore[attr-defined]
-            return self._clipped[path] if fits else self._bounds[path]
+        tokens = getattr(request, "max_tokens", None) or 0
+        clips = self._clips.get(path, {})
+        known = self._slices.get((path, tokens)) or clips.get(tokens)
+        if known is not None:
+            return known
+        if clips and ticket.bound:  # it is being cut: what it was cut to then is the most that fits
+            now: int | None = ticket.request.max_tokens
+            cut = max((c for c in clips if now is None or c < now), default=0)
+            return clips[cut] if 0 < tokens <= cut else self._bounds[path]
         if path not in self._bounds:
             raise ReplayMismatch(f"{path} asks for {request!r}; the recorded run never got to that")
         return self._bounds[path]
@@ -75,10 +75,9 @@ class Replay:
         return 1 << 30
 
     def submit(self, ticket: Any, request: Request[Any]) -> None:
-        asked, cut, sample = self._asked.get(ticket.path, ()), self._clips.get(ticket.path), request
-        if cut is not None and digest(request) not in asked:  # it was cut while it was paused
-            sample = replace(request, max_tokens=cut)  # type: ignore[type-var]
-        if digest(sample) not in asked:
+        asked, clips = self._asked.get(ticket.path, ()), self._clips.get(ticket.path, ())
+        cuts = (digest(replace(request, max_tokens=c)) for c in clips)  # type: ignore[type-var]
+        if digest(request) not in asked and not any(cut in asked for cut in cuts):  # it was cut while it was paused
             raise ReplayMismatch(f"{ticket.path} asks for {request!r}, which is not what the recorded run asked there")
         self._live[ticket.path] = ticket
 

@@ -115,13 +115,11 @@ class Settler:
 
     def pause(self, ticket: Ticket) -> None:
         """A request has used up its slice: it is not in flight until it gets another."""
-        account = ticket.account
-        if ticket.state == FLYING:
-            ticket.state = PAUSED
-            ticket.port.flying -= 1
-            account.run.decide(ticket.path, "pause")
-            self.queues.ahead(ticket, account)
-            self.idle(account.end())
+        account, ticket.state = ticket.account, PAUSED
+        ticket.port.flying -= 1
+        account.run.decide(ticket.path, "pause")
+        self.queues.ahead(ticket, account)
+        self.idle(account.end())
 
     def unpause(self, ticket: Ticket) -> None:
         """It is in flight again without another slice: to end."""
