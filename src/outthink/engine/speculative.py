@@ -22,6 +22,7 @@ from outthink.engine.acceptance import chances, pick
 from outthink.engine.ahead import Ahead, Speculation
 from outthink.engine.batch import compute
 from outthink.engine.config import Config
+from outthink.engine.faults import TooLarge, short_of_memory
 from outthink.engine.forest import Forest
 from outthink.engine.jobs import Job
 from outthink.engine.levels import plan
@@ -44,6 +45,8 @@ def drafting(draft: Checkpoint, target: Runner, *, vocabulary: Vocabulary, conte
     config, weights, tokenizer = draft
     if lookahead < 1:
         raise InvalidInput(f"lookahead={lookahead}: it is 1 or more; leave the draft model out to draw token by token")
+    if target.config.is_reward_model:
+        raise Unsupported("a reward model draws nothing that could be drafted; leave the draft model out")
     if config.is_reward_model:
         raise Unsupported("the draft model gives rewards, it cannot continue a text; take a language model")
     if config.vocab_size != vocabulary.size:
@@ -112,17 +115,22 @@ class Drafter:
         for job in jobs:
             if job.node.parent is None:
                 job.node = forest.path(job.rest)[-1]
+        given_up: set[Job] = set()
         while tokens > 0:
-            chunks = self._prefill.plan(jobs, tokens=tokens)
+            chunks = self._prefill.plan([job for job in jobs if job not in given_up], tokens=tokens)
             if not chunks:
                 break
-            hidden, at = compute(self._runner, forest.pages, state, nobody, chunks), 0
+            try:
+                hidden, at = compute(self._runner, forest.pages, state, nobody, chunks), 0
+            except TooLarge as error:
+                given_up.add(error.job)
+                continue
             for chunk in chunks:
                 count = chunk.end - chunk.start
                 self._prefill.settle(chunk, hidden[at : at + count])
                 at += count
             tokens, self.counters.read = tokens - at, self.counters.read + at
-        rows = [row for row in state.fresh if tokens > 0 or ready(self._reading[row])]
+        rows = [row for row, job in zip(state.fresh, jobs, strict=True) if tokens > 0 or ready(job) or job in given_up]
         ends = [self._begin(row, self._reading.pop(row)) for row in rows]
         return rows, self._first(np.array(rows, dtype=np.int64), ends)
 
@@ -183,7 +191,14 @@ class Drafter:
             slots = pages[np.arange(len(rows)), position // PAGE].astype(np.int64) * PAGE + position % PAGE
             places = torch.from_numpy(position.astype(np.int32)).to(device)
             batch = Batch(tokens, places, torch.from_numpy(slots).to(device), table, who)
-            tokens = self._propose(ahead, known, rows, self._runner.run(batch, self._forest.pages), j)
+            try:
+                tokens = self._propose(ahead, known, rows, self._runner.run(batch, self._forest.pages), j)
+            except (MemoryError, RuntimeError) as error:
+                if not short_of_memory(error):
+                    raise
+                for row in rows.tolist():
+                    self.leave(row)
+                return
             self.counters.read += len(rows)
 
     def _propose(self, ahead: Ahead, at: np.ndarray, rows: np.ndarray, hidden: Tensor, j: int) -> Tensor:
