@@ -102,14 +102,14 @@ def test_reserving_copies_the_beginning_that_a_sibling_has_computed():
     trees = forest()
     first = fill(trees, [1, 2, 3, 4, 5])[-1]
     first.ends = {3: torch.ones(1), 4: torch.zeros(1)}
-    first.values = np.arange(5, dtype=np.float32)
+    first.note("reward", np.arange(5, dtype=np.float32))
     second = trees.path([1, 2, 3, 9])[-1]
     second.owed = 4
     trees.reserve(second)
     assert (second.ready, second.complete, second.owed) == (3, False, 1)
     assert read(trees, [second.page], 3) == [1, 2, 3]
     assert list(second.ends) == [3]
-    assert second.values[:3].tolist() == [0, 1, 2] and np.isnan(second.values[3])
+    assert second.values["reward"][:3].tolist() == [0, 1, 2] and np.isnan(second.values["reward"][3])
 
 
 def test_a_sibling_gives_only_what_it_has_computed():
@@ -281,10 +281,10 @@ def test_a_node_that_was_looked_at_outlives_what_was_behind_it():
 def test_a_named_node_that_is_evicted_keeps_its_name():
     trees = forest(2)
     node = named(trees, range(20))
-    node.owed, node.ends, node.values = 0, {3: torch.ones(1)}, np.zeros(4, dtype=np.float32)
+    node.owed, node.ends, node.values = 0, {3: torch.ones(1)}, {"reward": np.zeros(4, dtype=np.float32)}
     trees.tick()
     fill(trees, [99])
-    assert (node.page, node.ready, node.names, node.owed, node.ends, node.values) == (-1, 0, 1, 0, {}, None)
+    assert (node.page, node.ready, node.names, node.owed, node.ends, node.values) == (-1, 0, 1, 0, {}, {})
     assert node.parent.ready == 16  # leaves first
     assert trees.path(range(20))[-1] is node
     trees.tick()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from outthink.engine.ahead import Ahead
+from outthink.engine.faults import TooLarge, short_of_memory
 from outthink.engine.levels import Plan
 from outthink.engine.pages import PAGE, Pages
 from outthink.engine.prefill import Chunk
@@ -65,15 +66,17 @@ def compute(
 ) -> Tensor:
     """Return the hidden states of the batch; if memory runs out on the way, do it again in two halves.
 
-    Doing it again writes the same keys and values to the same places.  Raises what it met when nothing can be halved.
+    Doing it again writes the same keys and values to the same places.  Raises TooLarge when nothing can be halved.
     """
     try:
         return runner.run(joined(rows, going, chunks, device=runner.device, ahead=ahead), pages)
     except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+        if not short_of_memory(error):
             raise
         if len(going) + len(chunks) < 2:
-            raise
+            if not chunks or chunks[0].end - chunks[0].start < 2:
+                raise TooLarge(chunks[0].job if chunks else rows.jobs[int(going[0])], error) from error
+            return torch.cat([compute(runner, pages, rows, going, [part], ahead) for part in chunks[0].halves()])
     half, part = len(going) // 2, (len(chunks) + len(going) % 2) // 2
     parts = (None, None) if ahead is None else (ahead.part(0, half), ahead.part(half, len(going)))
     first = compute(runner, pages, rows, going[:half], chunks[:part], parts[0])

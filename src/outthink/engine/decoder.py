@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from outthink.core.monitor import Force, Halt
 from outthink.core.request import Sample
 from outthink.engine.ahead import Ahead, Speculation
+from outthink.engine.faults import NotNumbers, traced
 from outthink.engine.jobs import Job, Piece, Waits
 from outthink.engine.rows import Rows
 from outthink.engine.runner import Runner
@@ -84,19 +86,27 @@ class Decoder:
     def _next(self, rows: np.ndarray, hidden: Tensor, logits: Tensor, given: np.ndarray) -> list[Ended | Piece | Waits]:
         """Write the next token of each of `rows`, the one `given` or, for -1, a drawn one; return what that ends."""
         state = self._rows
+        if state.rewards is not None:
+            written = state.drawn[rows] > 0  # what stands before is judged where it was read
+            rewards = self._runner.rewards(hidden).numpy(force=True)
+            state.rewards[rows[written], state.drawn[rows[written]] - 1] = rewards[written]
         knobs = state.knobs[:, rows]
         noise = uniforms(state.seed[rows], state.place[rows])
-        watched = np.flatnonzero(state.look[rows])
-        for at in watched.tolist():
+        forcing: list[deque[int]] = []
+        for at in np.flatnonzero(state.look[rows]).tolist():
             job = state.jobs[int(rows[at])]
             if job.watch is not None and job.watch.forced:
-                given[at] = job.watch.forced.popleft()
+                given[at] = job.watch.forced[0]
+                forcing.append(job.watch.forced)
             if isinstance(job.request, Sample) and job.request.hidden and len(job.hidden) < state.drawn[rows[at]]:
                 job.hidden.append(hidden[at].clone())
+            self._prepare(int(rows[at]), job, logits[at])
         wants, drawn = bool(state.wants[rows].any()), state.drawn[rows]
         new, logprobs = draw(
             logits, noise, given=given, temperature=knobs[0], top_p=knobs[1], min_p=knobs[2], logprobs=wants
         )
+        for forced in forcing:  # only now: until here, memory may run out and all of this be done again
+            forced.popleft()
         if logprobs is not None:
             state.logprobs[rows, drawn] = logprobs
         state.history[rows, drawn] = new
@@ -111,6 +121,19 @@ class Decoder:
         for at in np.flatnonzero(look).tolist():
             events += self._look(int(rows[at]), bool(going[at]), int(new[at]), bool(stops[at]), hidden[at])
         return events
+
+    @torch.inference_mode()
+    def _prepare(self, row: int, job: Job, logits: Tensor) -> None:
+        """Let the job's processor change its logits [vocabulary], and note the likeliest tokens."""
+        if job.processor is not None and job.closing is None:
+            try:
+                logits.copy_(job.processor(tuple(self._rows.history[row, : self._rows.drawn[row]].tolist()), logits))
+            except Exception as error:  # a rule that somebody else wrote: its request fails, the others go on
+                job.error = error
+                logits.fill_(float("nan"))
+        if job.top and job.closing is None:
+            likeliest = logits.log_softmax(-1).topk(min(job.top, len(logits)))
+            job.tops.append((likeliest.indices, likeliest.values))
 
     def _look(self, row: int, going: bool, token: int, maybe: bool, hidden: Tensor) -> list[Ended | Piece | Waits]:
         job = self._rows.jobs[row]
@@ -138,7 +161,7 @@ class Decoder:
         state, drawn = self._rows, int(self._rows.drawn[row])
         assert isinstance(job.request, Sample)
         if token < 0:
-            job.error, job.generated = FloatingPointError("its logits are no numbers"), int(state.place[row]) - 1
+            job.error, job.generated = job.error or self._traced(row, going=going), int(state.place[row]) - 1
             return Ended(row, "length", None, drawn - 1, drawn - 1, None)
         if job.closing is not None:  # the token drawn after its end only served to see the last hidden state
             state.drawn[row], state.length[row] = drawn - going, state.length[row] - going
@@ -146,7 +169,7 @@ class Decoder:
             return Ended(row, *job.closing, drawn - going, drawn - going, hidden)
         job.generated = int(state.place[row])
         history = state.history[row, :drawn]
-        stop = self._stops.found(history.tolist(), job.request.stop) if maybe else None
+        stop = self._stops.found(history, job.request.stop) if maybe else None
         reason = "stop" if stop else "end" if not going else None
         back = 0
         if job.watch is not None and stop is None:
@@ -169,3 +192,10 @@ class Decoder:
             return None
         known = hidden if not going and not back else None
         return Ended(row, reason, stop, drawn - back, min(drawn - back, drawn if not going else drawn - 1), known)
+
+    def _traced(self, row: int, *, going: bool) -> NotNumbers:
+        """Return what to say of a row whose newest token could not be drawn."""
+        state, job = self._rows, self._rows.jobs[row]
+        place, drawn = int(state.length[row]) - going - 1, int(state.drawn[row]) - going
+        token = int(state.history[row, drawn - 1]) if drawn else job.link.whole()[-1]
+        return traced(self._runner, state.memory, table=state.pages[row].tolist(), tokens=[token], start=place)

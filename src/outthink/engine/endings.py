@@ -53,6 +53,8 @@ class Endings:
         else:
             ready = max(branch.start, job.link.end + ended.computed)
             node = self._forest.publish(branch, tuple(tokens[known:]), ready=ready)[-1]
+        if rows.rewards is not None:
+            _remember(node, "reward", rows.rewards[ended.row, : ended.computed], first=job.link.end)
         if ended.hidden is not None and node.complete:
             node.ends[len(node.tokens)] = ended.hidden.clone()
         return self._draft(
@@ -68,7 +70,7 @@ class Endings:
         prefix = request.prefix.extend(text, tokens=tokens, vocabulary=self._vocabulary.digest)
         self._names.watch(prefix, node=node)
         if request.logprobs:
-            _remember(node, np.array(logprobs, dtype=np.float32), end=job.link.end + len(tokens))
+            _remember(node, "logprob", np.array(logprobs, dtype=np.float32), first=job.link.end)
         reply = Draft(
             text,
             finish,  # type: ignore[arg-type]
@@ -79,9 +81,13 @@ class Endings:
             memory=job.watch.memory if job.watch is not None else None,
         )
         hidden = torch.stack(job.hidden)[: len(tokens)] if request.hidden and job.hidden else None
+        some = job.tops[: len(tokens)]
+        top = (torch.stack([ids for ids, _ in some]), torch.stack([values for _, values in some])) if some else None
         reading = job.watched is not None and job.watched()
         rest = self._vocabulary.text(tokens[job.said :]) if reading else ""
-        return Finished(job.key, reply, job.link.end, job.computed, job.generated, job.pages, hidden, rest=rest)
+        return Finished(
+            job.key, reply, job.link.end, job.computed, job.generated, job.pages, hidden, top=top, rest=rest
+        )
 
     def _let_go(self, job: Job) -> None:
         if job.held:
@@ -89,12 +95,9 @@ class Endings:
             job.held = False
 
 
-def _remember(node: Node | None, values: np.ndarray, *, end: int) -> None:
-    """Note the log-probabilities of the last tokens of the path to `node`, which ends at `end`."""
-    first = end - len(values)
+def _remember(node: Node | None, kind: str, values: np.ndarray, *, first: int) -> None:
+    """Note values of the tokens from position `first` on, in the nodes of the path to `node`."""
     while node is not None and node.parent is not None and node.end > first:
-        if node.values is None:
-            node.values = np.full(len(node.tokens), np.nan, dtype=np.float32)
         begin = max(first, node.start)
-        node.values[begin - node.start :] = values[begin - first : node.end - first]
+        node.note(kind, values[begin - first :], first=begin - node.start)
         node = node.parent

@@ -21,13 +21,14 @@ from outthink.core.errors import InvalidInput, Unsupported, unknown
 from outthink.core.refs import Prefix
 from outthink.core.request import Draft, Sample, Score
 from outthink.core.seeds import fold
+from outthink.engine.ahead import Speculation
 from outthink.engine.checkpoint import load_checkpoint
 from outthink.engine.config import Config
 from outthink.engine.decoder import Decoder
 from outthink.engine.endings import Endings
 from outthink.engine.errors import CheckpointError
 from outthink.engine.forest import Forest
-from outthink.engine.jobs import Event, Finished, Job
+from outthink.engine.jobs import Event, Finished, Job, Processor
 from outthink.engine.linear import KINDS
 from outthink.engine.links import Links
 from outthink.engine.names import Names
@@ -40,6 +41,7 @@ from outthink.engine.runner import Runner
 from outthink.engine.scheduler import Scheduler
 from outthink.engine.size import KV_BYTES, planned
 from outthink.engine.size import kv_bytes as token_bytes
+from outthink.engine.speculative import Checkpoint, Drafter, drafting
 from outthink.engine.stops import Stops, StopTables
 from outthink.engine.terms import limit
 from outthink.engine.vocabulary import Vocabulary
@@ -67,6 +69,11 @@ class Engine:
       share: read the pages that rows have in common once for all of them; False only to measure what that gives.
       mixed: rows draw in every step, chunks of prompts go beside them; False, only to measure what that gives: prompts
         go first and whole, and rows wait for them.
+      draft: a checkpoint (config, weights, tokenizer) of a smaller model with the same tokens, which proposes up to
+        `lookahead` tokens at a time; texts are distributed as without it.  It computes in the same dtype, and has
+        memory of its own, for as many tokens as `kv_bytes`.
+      value_head: weight [hidden_size] and bias [1] of a reward beside the logits, of the same forward: what is drawn is
+        judged on the way, and `Score(of="reward")` of a draft then computes its last token at most.
     """
 
     def __init__(
@@ -84,6 +91,9 @@ class Engine:
         policy: str = "fcfs",
         share: bool = True,
         mixed: bool = True,
+        draft: Checkpoint | None = None,
+        lookahead: int = 4,
+        value_head: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         if dtype not in KINDS:
             raise unknown("dtype", dtype, KINDS)
@@ -93,6 +103,10 @@ class Engine:
             raise unknown("policy", policy, POLICIES)
         if rows < 1 or step_tokens < 1:
             raise InvalidInput(f"rows={rows}, step_tokens={step_tokens}: both are 1 or more")
+        if value_head is not None and value_head[0].numel() != config.hidden_size:
+            raise InvalidInput(
+                f"a value head of {value_head[0].numel()} weights; this model's hidden states have {config.hidden_size}"
+            )
         broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
         if broken:
             raise CheckpointError(f"weights that are not numbers: {', '.join(broken[:3])}; train or copy it again")
@@ -101,20 +115,28 @@ class Engine:
         if context is not None:
             longest = min(context, config.max_position_embeddings)
             planned(config, dtype, branches=1, length=longest, have=most * token_bytes(config, dtype))
-        most = min(config.max_position_embeddings, most)
+        most = min([config.max_position_embeddings, most] + ([draft[0].max_position_embeddings] if draft else []))
         self.config, self.context, self.rows = config, min(context or most, most), rows
         self.vocabulary = Vocabulary(tokenizer, size=config.vocab_size)
         self.links = Links(self.vocabulary)
-        self.runner = Runner(config, weights, context=self.context, kind=dtype, deterministic=deterministic)
-        if deterministic and not (self.runner.native and steady(self.runner, context=self.context)):
+        self.runner = Runner(
+            config, weights, context=self.context, kind=dtype, deterministic=deterministic, value_head=value_head
+        )
+        self._draft: Runner | None = None
+        if draft is not None:
+            self._draft = drafting(
+                draft, self.runner, vocabulary=self.vocabulary, context=self.context, lookahead=lookahead
+            )
+        runners = [runner for runner in (self.runner, self._draft) if runner is not None]
+        if deterministic and not all(runner.native and steady(runner, context=self.context) for runner in runners):
             raise Unsupported(
                 "deterministic mode: on this machine a token's bits depend on what is computed beside it, or there are "
                 "no C kernels; load the engine without it (texts of a seed may then differ by rounding)"
             )
-        self._settings = (count, share and not deterministic, mixed, step_tokens, POLICIES[policy])
+        self._settings = (count, share and not deterministic, mixed, step_tokens, POLICIES[policy], lookahead)
         self._prepare(*self._settings)
 
-    def _prepare(self, count: int, share: bool, mixed: bool, step_tokens: int, policy: Policy) -> None:
+    def _prepare(self, count: int, share: bool, mixed: bool, step_tokens: int, policy: Policy, lookahead: int) -> None:
         """Make what is this engine's alone: memory of `count` pages, rows, and what is on its way."""
         config, kv = self.config, self.config.num_key_value_heads
         pages = Pages(
@@ -126,13 +148,25 @@ class Engine:
         stops = Stops(self.vocabulary)
         tables = StopTables(stops, size=self.vocabulary.size)
         group = config.num_attention_heads // kv
-        self._rows = Rows(self.forest, tables, rows=self.rows, context=self.context, group=group, share=share)
+        self._rows = Rows(
+            self.forest,
+            tables,
+            rows=self.rows,
+            context=self.context,
+            group=group,
+            share=share,
+            judges=self.runner.judges,
+        )
+        self._drafter: Drafter | None = None
+        if self._draft is not None:
+            self._drafter = Drafter.beside(self._rows, self._draft, count=count, lookahead=lookahead, share=share)
         decoder = Decoder(
             self.runner, self.vocabulary, rows=self._rows, stops=stops, tables=tables, ends=config.eos_token_ids
         )
         self._scheduler = Scheduler(
             self.runner, self.forest, rows=self._rows, decoder=decoder, step_tokens=step_tokens, policy=policy,
             endings=Endings(self.forest, self.names, self.vocabulary), whole=0 if mixed else self.context,
+            drafter=self._drafter,
         )  # fmt: skip
         self._jobs: dict[Hashable, Job] = {}
         self._cancelled: dict[Hashable, None] = {}
@@ -141,7 +175,9 @@ class Engine:
 
     @classmethod
     def load(cls, folder: str | Path, **options: object) -> Engine:
-        """Return an engine for the checkpoint in `folder`; options are those of the class."""
+        """Return an engine for the checkpoint in `folder`; options are those of the class, `draft` a folder too."""
+        if isinstance(options.get("draft"), str | Path):
+            options["draft"] = load_checkpoint(options["draft"])  # type: ignore[arg-type]
         return cls(*load_checkpoint(folder), **options)  # type: ignore[arg-type]
 
     def twin(self) -> Engine:
@@ -158,6 +194,11 @@ class Engine:
     def paused(self) -> int:
         """How many requests wait for `resume`."""
         return len(self._scheduler.paused)
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """What drafting has done so far; None without a draft model."""
+        return None if self._drafter is None else self._drafter.counters
 
     @property
     def computed(self) -> int:
@@ -177,6 +218,8 @@ class Engine:
         owner: Hashable = None,
         allowed: Callable[[], int] | None = None,
         watched: Callable[[], bool] | None = None,
+        processor: Processor | None = None,
+        top: int = 0,
     ) -> None:
         """Take `request`; a `Finished` with this key will come from some step.
 
@@ -186,15 +229,20 @@ class Engine:
           allowed: how many tokens it may draw now; asked when it has drawn what it was allowed.  A request that may
             draw no more reports `Waits` and waits for `resume`.
           watched: whether somebody wants to read along; then its text comes in `Piece`s.
+          processor: changes the logits before each draw; one that raises fails its request.
+          top: tell the likeliest so many tokens at every place (`Finished.top`).
 
         Raises InvalidInput or Unsupported for what cannot be served, and for a key that is in use.
         """
+        if processor is not None and self._drafter is not None:
+            raise Unsupported("a logits processor beside a draft model: proposals would not know of it; leave one out")
         if key in self._jobs:
             raise InvalidInput(f"key {key!r} belongs to a request that has not finished; give every request its own")
         most = self.limit(request)
         self.names.watch(request.prefix)
         link = self.links.of(request.prefix)
         job = Job(key, request, link, self.names.node(link), self._number, most, priority, owner, allowed, watched)
+        job.processor, job.top = processor, top
         self._number += 1
         if isinstance(request, Sample) and request.monitor is not None:
             job.watch = Watch(request.monitor, self.vocabulary.encode)
@@ -227,7 +275,8 @@ class Engine:
             request,
             length=self.links.of(request.prefix).end,
             context=self.context,
-            is_reward_model=self.config.is_reward_model,
+            writes=not self.config.is_reward_model,
+            judges=self.runner.judges,
         )
 
     def step(self) -> list[Event]:

@@ -175,8 +175,9 @@ class Keeper:
 
     def _empty(self, node: Node) -> None:
         self.pages.give(node.page)
-        node.page, node.ready, node.values, node.anchors = -1, 0, None, 0
+        node.page, node.ready, node.anchors = -1, 0, 0
         node.ends.clear()
+        node.values.clear()
 
     def _offer(self, node: Node) -> None:
         """Queue a node for eviction if that is possible now; whoever makes it possible later offers it again."""

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-import numpy as np
-
 from outthink.engine.branch import Branches
 from outthink.engine.eviction import Keeper
 from outthink.engine.node import Node, Usage, check_counted, check_known
@@ -88,9 +86,8 @@ class Forest:
         if source is not None:
             self.pages.copy(source.page, page, count=count)
             node.ends.update((at, end) for at, end in source.ends.items() if at <= count)
-            if source.values is not None and node.values is None:
-                node.values = np.full(len(node.tokens), np.nan, dtype=np.float32)
-                node.values[:count] = source.values[:count]
+            for kind, values in source.values.items():
+                node.note(kind, values[:count])
         self._keeper.equip(node, page, ready=count)
 
     def known(self, node: Node) -> int:

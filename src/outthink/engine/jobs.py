@@ -12,6 +12,9 @@ from outthink.engine.links import Link
 from outthink.engine.node import Node
 from outthink.engine.watch import Watch
 
+Processor = Callable[[tuple[int, ...], Tensor], Tensor]
+"""(tokens drawn so far, logits [vocabulary]) -> the logits to draw from; -infinity forbids a token. Pure."""
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -23,6 +26,7 @@ class Job:
     owner: whose it is, for `pages`: the most that its owner's requests needed together so far.
     limit: most tokens it can draw.  allowed: most it may draw before it pauses, asked when it gets there.
     watched: whether anybody wants to see its text on the way; said: how many of its tokens they have seen.
+    processor: changes its logits.  top: how many of the likeliest tokens are told for each token (`tops`).
     computed: positions that were computed for it and that nobody had paid for before.
     generated: tokens drawn or forced, the end token and those a monitor took back included.
     row: its row while it decodes, else -1.
@@ -39,6 +43,8 @@ class Job:
     owner: Hashable = None
     allowed: Callable[[], int] | None = None
     watched: Callable[[], bool] | None = None
+    processor: Processor | None = None
+    top: int = 0
     held: bool = False
     rest: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -49,6 +55,7 @@ class Job:
     row: int = -1
     watch: Watch | None = None
     hidden: list[Tensor] = field(default_factory=list)
+    tops: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     closing: tuple[str, str | None] | None = None
     error: Exception | None = None
 
@@ -61,6 +68,7 @@ class Finished:
     prompt: tokens of its prefix; computed: how many of them had to be computed for it.
     generated: tokens drawn or forced, whatever became of them.
     pages: the most pages of keys and values that the requests of its owner needed together so far.
+    top: ids and log-probabilities [tokens of the draft, k] of the likeliest tokens at each place, if asked for.
     rest: what a watched request has written since its last piece.
     hidden: [tokens of the draft, hidden_size], the final hidden state after each, if asked for.
     """
@@ -73,6 +81,7 @@ class Finished:
     pages: int = 0
     hidden: Tensor | None = None
     error: Exception | None = None
+    top: tuple[Tensor, Tensor] | None = None
     rest: str = ""
 
 

@@ -17,7 +17,7 @@ class Node:
     Fields that whoever computes reads and writes:
       ready: how many of its tokens have keys and values in `page`, counted from its first.
       ends: the hidden state after the first n of its tokens, by n (1 to 16), where somebody wanted it kept.
-      values: float32 [len(tokens)], NaN where unknown: rewards (reward models) or log-probabilities.  None: none known.
+      values: "reward" and "logprob" of each token, float32 [len(tokens)], NaN where unknown.
       owed: tokens whose computation was paid and is still to come (drawn, but not computed).
     Fields that only the forest writes:
       parent (None at the root and after the node was let go of), tokens, start (position of its first token),
@@ -56,7 +56,7 @@ class Node:
         self.children: dict[tuple[int, ...], Node] = {}
         self.computed: dict[int, Node] = {}
         self.ends: dict[int, Tensor] = {}
-        self.values: NDArray[np.float32] | None = None
+        self.values: dict[str, NDArray[np.float32]] = {}
         self.page = self.queued = -1
         self.ready = self.owed = self.refs = self.names = self.pins = self.wants = self.anchors = 0
         self.priority = 0.0
@@ -87,6 +87,12 @@ class Node:
             node = node.parent
         nodes.reverse()
         return nodes
+
+    def note(self, kind: str, values: NDArray[np.float32], *, first: int = 0) -> None:
+        """Remember values of its tokens from offset `first` on; NaN is no news, and what lies beyond it is ignored."""
+        known = self.values.setdefault(kind, np.full(len(self.tokens), np.nan, dtype=np.float32))
+        at = known[first : first + len(values)]
+        at[:] = np.where(np.isnan(values[: len(at)]), at, values[: len(at)])
 
     def advance(self, count: int) -> int:
         """Note that `count` tokens more were computed; return how many of them nobody had paid for."""

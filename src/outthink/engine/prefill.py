@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from outthink.core.request import Score
+from outthink.engine.faults import traced
 from outthink.engine.forest import Forest
 from outthink.engine.jobs import Job
 from outthink.engine.node import Node
@@ -20,6 +21,7 @@ from outthink.engine.pages import PAGE, OutOfPages
 from outthink.engine.runner import Runner
 
 _WAIT = 8  # tokens in common with a page that is being computed, from which waiting a step for them pays
+_LOGITS = 128  # positions whose logits are in memory at a time: of a large vocabulary they take more than the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class Chunk:
 
     def pages(self) -> list[int]:
         return [node.page for node in self.nodes]
+
+    def halves(self) -> list[Chunk]:
+        """Return it as two, of which the first is computed before the second."""
+        middle = (self.start + self.end) // 2
+        return [Chunk(self.job, self.nodes, self.start, middle), Chunk(self.job, self.nodes, middle, self.end)]
 
 
 def ready(job: Job) -> bool:
@@ -105,42 +112,43 @@ class Prefill:
                 break
             start = min(start, node.start)
         if isinstance(job.request, Score):
-            start = min([start, *(max(0, place - self._before(place)) for place in _unknown(job)[:1])])
+            before = 1 if job.request.of == "logprob" else 0  # it comes from the hidden state before its token
+            start = min([start, *(max(0, place - before) for place in _unknown(job)[:1])])
         return start
 
-    def _before(self, place: int) -> int:
-        """A log-probability comes from the hidden state before its token."""
-        return 0 if self._runner.config.is_reward_model else 1
-
     def settle(self, chunk: Chunk, hidden: Tensor) -> None:
-        """Hand the hidden states [end - start, hidden_size] of a computed chunk to the nodes."""
-        values = self._values(chunk, hidden)
+        """Hand the hidden states [end - start, hidden_size] of a computed chunk to the nodes.
+
+        Notes in its job if what a Score asks for is no number: it would be computed for ever.
+        """
+        found = self._values(chunk, hidden)
+        if any(np.isnan(values[kind == "logprob" :]).any() for kind, values in found.items()):
+            chunk.job.error = traced(
+                self._runner, self._forest.pages, table=chunk.pages(), tokens=chunk.tokens(), start=chunk.start
+            )
         for node in chunk.nodes[chunk.start // PAGE : -(-chunk.end // PAGE)]:
             first, last = max(chunk.start, node.start), min(chunk.end, node.end)
             fresh = max(0, last - node.start - node.ready)
             chunk.job.computed += last - first - fresh + node.advance(fresh)
-            if values is not None:
-                if node.values is None:
-                    node.values = np.full(len(node.tokens), np.nan, dtype=np.float32)
-                found = values[first - chunk.start : last - chunk.start]
-                at = node.values[first - node.start : last - node.start]
-                at[:] = np.where(np.isnan(found), at, found)
+            for kind, values in found.items():
+                node.note(kind, values[first - chunk.start :], first=first - node.start)
         node = chunk.nodes[-1]
         if chunk.end == node.end:
             node.ends[len(node.tokens)] = hidden[-1].clone()
 
-    def _values(self, chunk: Chunk, hidden: Tensor) -> np.ndarray | None:
-        """Return what the model says of each token of the chunk, NaN where it cannot know; None: nobody wants it."""
-        if self._runner.config.is_reward_model:
-            return self._runner.rewards(hidden).numpy(force=True)
-        if not isinstance(chunk.job.request, Score):
-            return None
-        values = np.full(chunk.end - chunk.start, np.nan, dtype=np.float32)
-        tokens = torch.tensor(chunk.tokens(), device=hidden.device)
-        logits = self._runner.logits(hidden[:-1])
-        values[1:] = logits.log_softmax(-1).gather(1, tokens[1:, None])[:, 0].numpy(force=True)
-        if chunk.start == 0:
-            values[0] = 0.0  # nothing predicts the first token of a text
+    def _values(self, chunk: Chunk, hidden: Tensor) -> dict[str, np.ndarray]:
+        """Return what the model says of each token of the chunk, by kind; NaN where it cannot know."""
+        values = {"reward": self._runner.rewards(hidden).numpy(force=True)} if self._runner.judges else {}
+        request = chunk.job.request
+        if isinstance(request, Score) and request.of == "logprob":
+            chances = values["logprob"] = np.full(chunk.end - chunk.start, np.nan, dtype=np.float32)
+            tokens = torch.tensor(chunk.tokens(), device=hidden.device)
+            for first in range(1, len(tokens), _LOGITS):
+                part = tokens[first : first + _LOGITS, None]
+                logits = self._runner.logits(hidden[first - 1 : first - 1 + len(part)])
+                chances[first : first + len(part)] = logits.log_softmax(-1).gather(1, part)[:, 0].numpy(force=True)
+            if chunk.start == 0:
+                chances[0] = 0.0  # nothing predicts the first token of a text
         return values
 
 
@@ -172,9 +180,10 @@ def _unknown(job: Job) -> list[int]:
     node: Node | None = job.node
     while node is not None and node.parent is not None and node.end > first:
         begin = max(first, node.start)
-        if node.values is None:
+        values = node.values.get(request.of)
+        if values is None:
             unknown += range(begin, node.end)
         else:
-            unknown += (begin + np.flatnonzero(np.isnan(node.values[begin - node.start :]))).tolist()
+            unknown += (begin + np.flatnonzero(np.isnan(values[begin - node.start :]))).tolist()
         node = node.parent
     return sorted(unknown)

@@ -13,7 +13,7 @@ from outthink.engine.holdings import Holdings
 from outthink.engine.jobs import Job
 from outthink.engine.levels import Plan, ordered, plan
 from outthink.engine.node import Branch
-from outthink.engine.pages import PAGE, OutOfPages
+from outthink.engine.pages import PAGE, OutOfPages, Pages
 from outthink.engine.stops import StopTables
 
 
@@ -24,7 +24,17 @@ class Rows:
     from that) or going (its last token goes through the model next, then it draws).
     """
 
-    def __init__(self, forest: Forest, tables: StopTables, *, rows: int, context: int, group: int, share: bool) -> None:
+    def __init__(
+        self,
+        forest: Forest,
+        tables: StopTables,
+        *,
+        rows: int,
+        context: int,
+        group: int,
+        share: bool,
+        judges: bool = False,
+    ) -> None:
         self._forest, self._tables, self._group, self._share = forest, tables, group, share
         self._holdings = Holdings()
         self._unused = list(range(rows))[::-1]
@@ -39,9 +49,15 @@ class Rows:
         self.wants = np.zeros(rows, dtype=bool)
         self.history = np.zeros((rows, context), dtype=np.int32)
         self.logprobs = np.zeros((rows, context), dtype=np.float32)
+        self.rewards = np.full((rows, context), np.nan, dtype=np.float32) if judges else None
         self.left: Callable[[int], None] | None = None  # told of every row just before it is freed
         self._going: np.ndarray | None = None
         self._plan: Plan | None = None
+
+    @property
+    def memory(self) -> Pages:
+        """Where the rows' keys and values are."""
+        return self._forest.pages
 
     @property
     def free(self) -> int:
@@ -58,6 +74,8 @@ class Rows:
         self.jobs[row], self.branches[row], self.fresh[row], job.row = job, branch, hidden, row
         self.pages[row, : len(branch.pages)] = branch.pages
         drawn, end = len(job.rest), job.node.end
+        if self.rewards is not None:
+            self.rewards[row] = np.nan
         self.history[row, :drawn], self.logprobs[row, :drawn] = job.rest, job.logprobs
         self.numbers[:, row] = job.node.tokens[-1], end, drawn, job.generated, 0, table, 0, end
         self.seed[row] = request.seed & (2**64 - 1)
@@ -119,7 +137,7 @@ class Rows:
         job = self.jobs[row]
         assert isinstance(job.request, Sample)
         reading = job.watched is not None and job.watched()
-        self.look[row] = job.watch is not None or job.request.hidden or reading
+        self.look[row] = job.watch is not None or job.request.hidden or reading or job.processor is not None or job.top
 
     def going(self) -> np.ndarray:
         """Return the rows whose last token goes through the model next, those with common pages side by side."""

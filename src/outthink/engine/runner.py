@@ -52,6 +52,7 @@ class _Layer:
 class Runner:
     """Weights laid out for inference, of one of `linear.KINDS`.
 
+    value_head: weight [hidden_size] and bias [1] of a reward, sigmoid(weight . hidden + bias), beside the logits.
     dtype: of activations, keys and values, embeddings and head: float32, or bfloat16 for the other kinds.  Residuals,
       norms' and attention's sums are float32 in any case.
     """
@@ -64,6 +65,7 @@ class Runner:
         context: int,
         kind: str = "float32",
         deterministic: bool = False,
+        value_head: tuple[Tensor, Tensor] | None = None,
         device: str = "cpu",
     ) -> None:
         dtype = self.dtype = torch.float32 if kind == "float32" else torch.bfloat16
@@ -81,9 +83,15 @@ class Runner:
         tied = not config.is_reward_model and config.tie_word_embeddings
         self._head = Linear(self._embed if tied else weights[f"{head}.weight"].to(self.device, dtype))
         self._bias = self._plain(weights, f"{head}.bias")
+        self._value = value_head
         inverse, factor = frequencies(config)
         angles = torch.arange(context + 1, dtype=torch.float32)[:, None] * inverse
         self._turns = (angles.cos() * factor).to(self.device), (angles.sin() * factor).to(self.device)
+
+    @property
+    def judges(self) -> bool:
+        """Whether it gives rewards: a reward model, or a language model with a value head."""
+        return self.config.is_reward_model or self._value is not None
 
     @torch.inference_mode()
     def run(self, batch: Batch, pages: Pages, *, wanted: Tensor | None = None) -> Tensor:
@@ -109,7 +117,10 @@ class Runner:
 
     @torch.inference_mode()
     def rewards(self, hidden: Tensor) -> Tensor:
-        """Return the reward in [0, 1] [n] of hidden states [n, hidden_size]; reward models only."""
+        """Return the reward in [0, 1] [n] of hidden states [n, hidden_size]; where the model `judges`."""
+        if self._value is not None:
+            weight, bias = self._value
+            return (hidden * weight.to(hidden)).sum(-1).add(bias.to(hidden)).sigmoid().flatten()
         return self._headed(hidden).sigmoid()[: len(hidden), 0]
 
     def _headed(self, hidden: Tensor) -> Tensor:

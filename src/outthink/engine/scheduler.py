@@ -12,18 +12,22 @@ from itertools import islice
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from outthink.core.request import Sample
+from outthink.engine.ahead import Ahead
 from outthink.engine.batch import compute
 from outthink.engine.decoder import Decoder, Ended
 from outthink.engine.endings import Endings
+from outthink.engine.faults import TooLarge, short_of_memory
 from outthink.engine.forest import Forest
-from outthink.engine.jobs import Event, Finished, Job, Waits
+from outthink.engine.jobs import Event, Finished, Job, Piece, Waits
 from outthink.engine.pages import PAGE
 from outthink.engine.policies import Policy, first_come
-from outthink.engine.prefill import Prefill, ready
+from outthink.engine.prefill import Chunk, Prefill, ready
 from outthink.engine.rows import Rows
 from outthink.engine.runner import Runner
+from outthink.engine.speculative import Drafter
 
 
 class Scheduler:
@@ -31,7 +35,7 @@ class Scheduler:
 
     def __init__(
         self, runner: Runner, forest: Forest, *, rows: Rows, decoder: Decoder, endings: Endings, step_tokens: int,
-        policy: Policy, whole: int = 0,
+        policy: Policy, whole: int = 0, drafter: Drafter | None = None,
     ) -> None:  # fmt: skip
         """whole: 0, or the tokens of the longest prompt: then rows wait while there are prompts to read."""
         self._runner, self._forest, self._rows, self._decoder, self._endings = runner, forest, rows, decoder, endings
@@ -40,7 +44,10 @@ class Scheduler:
         self._samples: dict[Hashable, Job] = {}
         self._scores: dict[Hashable, Job] = {}
         self.paused: dict[Hashable, Job] = {}
+        self._drafter = drafter
+        self._wide = 1 if drafter is None else drafter.width
         self.computed = 0
+        self._mixed = False  # whether some of `samples` stand behind others that came later
 
     def add(self, job: Job) -> None:
         (self._samples if isinstance(job.request, Sample) else self._scores)[job.key] = job
@@ -48,65 +55,141 @@ class Scheduler:
     def resume(self, job: Job) -> Finished | None:
         """Let a paused job wait for a row again; return its end if it may draw nothing more."""
         del self.paused[job.key]
-        if job.generated < job.limit:
-            self._samples[job.key] = job
-            return None
-        return self._endings.at_rest(job)
+        if job.generated >= job.limit:
+            if not (job.request.hidden and job.rest):
+                return self._endings.at_rest(job)
+            job.closing = ("length", None)  # the hidden state after its last token is still to be seen
+        self._samples[job.key] = job
+        self._mixed = True
+        return None
 
     def drop(self, job: Job) -> Finished:
         """Take a job out, wherever it is."""
         for place in (self._samples, self._scores, self.paused):
             place.pop(job.key, None)
         if job.row >= 0:
-            job.generated = int(self._rows.place[job.row]) - (job.closing is not None)
+            job.generated = int(self._rows.place[job.row])
             self._forest.release_branch(self._rows.leave(job.row)[1])
         return self._endings.cancelled(job)
 
     def step(self) -> list[Event]:
         """Do one step; return what happened."""
+        if self._drafter is not None:
+            self._drafter.tick()
         self._make_room()
         going = self._rows.going()
         scores = list(islice(self._ordered(self._scores), 2 * (self._rows.free + len(self._rows.jobs))))
         samples = list(islice(self._ordered(self._samples), self._rows.free))
         waiting = [self._located(job) for job in (*scores, *samples)]
-        chunks = self._prefill.plan(waiting, tokens=max(PAGE, self._tokens - len(going), self._whole))
+        chunks = self._prefill.plan(waiting, tokens=max(PAGE, self._tokens - len(going) * self._wide, self._whole))
         if self._whole and chunks:
             going = going[:0]
+        ahead = None if self._drafter is None else self._drafter.propose(going)
+        if not len(going) and not chunks and waiting and not any(map(ready, waiting)):
+            others = (*self._scores.values(), *self._samples.values(), *self.paused.values())
+            self._let_go(job for job in others if job is not waiting[0])
         events: list[Event] = []
-        hidden = None
-        if len(going) or chunks:
-            hidden = compute(self._runner, self._forest.pages, self._rows, going, chunks)
-            at = len(going)
-            for chunk in chunks:
-                count = chunk.end - chunk.start
-                self._prefill.settle(chunk, hidden[at : at + count])
-                at += count
-            self.computed += at
-        elif waiting and not any(map(ready, waiting)):
-            self._let_go([*waiting[1:], *self.paused.values()])
+        going, ahead, parts = self._computed(going, chunks, ahead, events)
         for job in scores:
-            if ready(job):
+            if job.error is None and ready(job):
                 del self._scores[job.key]
                 events.append(self._endings.scored(job))
         for job in samples:
-            if ready(job):
+            if job.error is None and ready(job):
                 del self._samples[job.key]
-                self._rows.admit(job, job.node.ends[len(job.node.tokens)])
-                self._release(job)
-        fresh = list(self._rows.fresh.values())
-        parts = [hidden[: len(going)]] if hidden is not None and len(going) else []
-        rows = np.concatenate([going, np.array(self._rows.start(), dtype=np.int64)])
-        if len(rows):
-            parts += [torch.stack(fresh)] if fresh else []
-            for event in self._decoder.draw(rows, torch.cat(parts)):
-                events.append(self._ended(event) if isinstance(event, Ended) else event)
-                if isinstance(event, Waits):
-                    self._pause(event.key)
+                if job.closing is None and job.allowed is not None and job.allowed() <= job.generated:
+                    events.append(self._wait(job))
+                else:
+                    self._rows.admit(job, job.node.ends[len(job.node.tokens)])
+                    self._release(job)
+        pausing: list[Hashable] = []
+        for event in self._drawn(going, parts, ahead):
+            events.append(self._ended(event) if isinstance(event, Ended) else event)
+            if isinstance(event, Waits):
+                pausing.append(event.key)
+        if pausing:
+            jobs = {job.key: job for job in self._rows.jobs.values()}
+            for key in pausing:
+                self._retire(jobs[key], keep=True)
+                self._wait(jobs[key])
         return events
 
+    def _computed(
+        self, going: np.ndarray, chunks: list[Chunk], ahead: Ahead | None, events: list[Event]
+    ) -> tuple[np.ndarray, Ahead | None, list[Tensor]]:
+        """Put the batch through the model; return the rows that draw, what was proposed to them, their hidden states.
+
+        Whoever is too large even alone, or asks for what is no number, fails: its end is added to `events`.
+        """
+        parts: list[Tensor] = []
+        while len(going) or chunks:
+            try:
+                parts = [compute(self._runner, self._forest.pages, self._rows, going, chunks, ahead)]
+                break
+            except TooLarge as error:
+                at = np.flatnonzero(going == error.job.row).tolist() if error.job.row >= 0 else []
+                for number in at:
+                    going = np.delete(going, number)
+                    if ahead is not None:
+                        ahead = ahead.part(0, number).beside(ahead.part(number + 1, len(ahead.counts)))
+                chunks = [chunk for chunk in chunks if chunk.job is not error.job]
+                events.append(self._failed(error.job, error))
+        at = drawing = len(going) if ahead is None else len(ahead.tokens)
+        for chunk in chunks:
+            count = chunk.end - chunk.start
+            self._prefill.settle(chunk, parts[0][at : at + count])
+            at += count
+            if chunk.job.error is not None:
+                events.append(self._failed(chunk.job, chunk.job.error))
+        self.computed += at
+        return going, ahead, [parts[0][:drawing]] if len(going) else []
+
+    def _failed(self, job: Job, error: Exception) -> Finished:
+        job.error = error
+        return self.drop(job)
+
+    def _wait(self, job: Job) -> Waits:
+        """Let a job without a row wait for `resume`, keeping what it has computed while memory allows."""
+        if not job.held:
+            self._forest.hold(job.node)
+            job.held = True
+        self.paused[job.key] = job
+        return Waits(job.key)
+
+    def _drawn(self, going: np.ndarray, parts: list[Tensor], ahead: Ahead | None) -> list[Ended | Piece | Waits]:
+        """Let `going` rows and the fresh ones draw; `parts`: the hidden states that the going ones draw from."""
+        state, fresh = self._rows, list(self._rows.fresh)
+        if self._drafter is not None and ahead is not None and fresh:
+            fresh, first = self._drafter.read(tokens=self._tokens)
+            ahead = ahead.beside(first)
+        parts = [*parts, *(state.fresh[row][None] for row in fresh)]
+        rows = np.concatenate([going, np.array(state.start(fresh), dtype=np.int64)])
+        if not len(rows):
+            return []
+        if self._drafter is None or ahead is None:
+            return self._draw(rows, torch.cat(parts))
+        return self._decoder.judge(rows, torch.cat(parts), ahead, self._drafter.counters)
+
+    def _draw(self, rows: np.ndarray, hidden: Tensor) -> list[Ended | Piece | Waits]:
+        """Let `rows` draw; if memory runs out (logits of a large vocabulary take much), one half after the other."""
+        try:
+            return self._decoder.draw(rows, hidden)
+        except (MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            if len(rows) < 2:
+                job = self._rows.jobs[int(rows[0])]
+                job.error, drawn = TooLarge(job, error), int(self._rows.drawn[job.row])
+                return [Ended(job.row, "length", None, drawn, drawn, None)]
+        half = len(rows) // 2
+        return [*self._draw(rows[:half], hidden[:half]), *self._draw(rows[half:], hidden[half:])]
+
     def _ordered(self, jobs: dict[Hashable, Job]) -> Iterable[Job]:
-        """Return waiting jobs in the order in which they are served; as they came is how they stand."""
-        if self._policy is first_come:
+        """Return waiting jobs in the order in which they are served."""
+        if self._policy is first_come:  # as they came is how they stand
+            if jobs is self._samples and self._mixed:
+                jobs = self._samples = dict(sorted(jobs.items(), key=lambda item: item[1].number))
+                self._mixed = False
             return jobs.values()
         return sorted(map(self._located, jobs.values()), key=self._policy)
 
@@ -126,8 +209,8 @@ class Scheduler:
         while poor:
             if not self._let_go([*self._samples.values(), *self._scores.values(), *self.paused.values()]):
                 last = max(self._rows.jobs.values(), key=self._policy)
-                self._samples = {last.key: last} | self._samples
                 self._retire(last, keep=False)
+                self._samples[last.key], self._mixed = last, True
             poor = self._rows.grow()
 
     def _let_go(self, jobs: Iterable[Job]) -> bool:
@@ -142,11 +225,6 @@ class Scheduler:
             self._forest.release(job.node)
             job.held = False
 
-    def _pause(self, key: Hashable) -> None:
-        job = next(job for job in self._rows.jobs.values() if job.key == key)
-        self._retire(job, keep=True)
-        self.paused[key] = job
-
     def _retire(self, job: Job, *, keep: bool) -> None:
         """Take the job's row, and `keep` what it has computed; it goes on from its tokens as if they were a prompt."""
         row, rows = job.row, self._rows
@@ -159,6 +237,5 @@ class Scheduler:
             self._forest.release_branch(branch)
             job.node = self._forest.path((*job.link.whole(), *job.rest))[-1]
             return
+        ready = max(branch.start, ready)  # a row that has only seen its end replaced has nothing new
         job.node = self._forest.publish(branch, tuple(job.rest[known:]), ready=ready)[-1]
-        self._forest.hold(job.node)
-        job.held = True

@@ -18,24 +18,23 @@ def scored(job: Job, vocabulary: Vocabulary) -> Scored:
     request = job.request
     assert isinstance(request, Score)
     if request.of == "logprob":
-        return Scored(float(_values(job, job.link.start).sum(dtype=np.float64)))
-    value = float(_values(job, job.link.end - 1)[0])
+        return Scored(float(_values(job, "logprob", job.link.start).sum(dtype=np.float64)))
+    value = float(_values(job, "reward", job.link.end - 1)[0])
     if request.step is None:
         return Scored(value)
     root = next(link for link in job.link.upwards() if link.parent is None)
     below = [link.tokens for link in job.link.upwards() if link.parent is not None]
     tokens = [token for piece in reversed(below) for token in piece]
-    rewards = _values(job, root.end)
+    rewards = _values(job, "reward", root.end)
     return Scored(value, tuple(float(rewards[end]) for end in step_ends(tokens, request.step, vocabulary)))
 
 
-def _values(job: Job, first: int) -> np.ndarray:
+def _values(job: Job, kind: str, first: int) -> np.ndarray:
     """Return what is known of the tokens from position `first` to the end of the job's path."""
     parts = []
     node: Node | None = job.node
     while node is not None and node.parent is not None and node.end > first:
-        assert node.values is not None
-        parts.append(node.values[max(0, first - node.start) :])
+        parts.append(node.values[kind][max(0, first - node.start) :])
         node = node.parent
     return np.concatenate([np.empty(0, dtype=np.float32), *reversed(parts)])
 

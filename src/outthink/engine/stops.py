@@ -24,7 +24,7 @@ class Stops:
         wanted = [stop.encode() for stop in stops]
         return np.array([any(_may_end(stop, token) for stop in wanted) for token in self._spelled])
 
-    def found(self, tokens: Sequence[int], stops: tuple[str, ...]) -> str | None:
+    def found(self, tokens: Sequence[int] | np.ndarray, stops: tuple[str, ...]) -> str | None:
         """Return the stop string that ends inside the last of `tokens` (the first to end; ties: first listed)."""
         last = self._spelled[tokens[-1]]
         tail, need = last, max(len(stop.encode()) for stop in stops) - 1 + len(last)

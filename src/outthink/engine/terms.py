@@ -6,16 +6,16 @@ from outthink.core.errors import InvalidInput, Unsupported
 from outthink.core.request import Sample, Score
 
 
-def limit(request: Sample | Score, *, length: int, context: int, is_reward_model: bool) -> int:
+def limit(request: Sample | Score, *, length: int, context: int, writes: bool, judges: bool) -> int:
     """Return the most tokens that `request`, whose prefix has `length` tokens, can generate (`Score`: 0).
 
     Raises Unsupported for what this kind of model does not do, InvalidInput for settings that mean nothing and for
-    prefixes that are empty or too long for `context`.
+    prefixes that are empty or too long for `context`.  writes: it continues texts; judges: it gives rewards.
     """
     if isinstance(request, Score):
-        _check_score(request, is_reward_model)
+        _check_score(request, writes, judges)
     elif isinstance(request, Sample):
-        _check_sample(request, is_reward_model)
+        _check_sample(request, writes)
     else:
         raise Unsupported(f"the engine serves Sample and Score, not {type(request).__name__}")
     if length == 0:
@@ -31,16 +31,16 @@ def limit(request: Sample | Score, *, length: int, context: int, is_reward_model
     return min(context if request.max_tokens is None else request.max_tokens, context - length)
 
 
-def _check_score(request: Score, is_reward_model: bool) -> None:
-    if (request.of == "reward") != is_reward_model:
-        has = "rewards, not log-probabilities" if is_reward_model else "log-probabilities, not rewards"
+def _check_score(request: Score, writes: bool, judges: bool) -> None:
+    if not (judges if request.of == "reward" else writes):
+        has = "rewards, not log-probabilities" if judges else "log-probabilities, not rewards"
         raise Unsupported(f"this model gives {has} (Score of {request.of!r})")
     if request.step is not None and (request.of == "logprob" or not request.step):
         raise InvalidInput(f"step {request.step!r}: a delimiter of one or more characters, for rewards only")
 
 
-def _check_sample(request: Sample, is_reward_model: bool) -> None:
-    if is_reward_model:
+def _check_sample(request: Sample, writes: bool) -> None:
+    if not writes:
         raise Unsupported("this model gives rewards, it cannot continue a text; ask a language model")
     if not (0 <= request.temperature < float("inf") and 0 < request.top_p <= 1 and 0 <= request.min_p <= 1):
         raise InvalidInput(
