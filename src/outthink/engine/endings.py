@@ -69,6 +69,8 @@ class Endings:
         text = self._vocabulary.text(tokens)
         prefix = request.prefix.extend(text, tokens=tokens, vocabulary=self._vocabulary.digest)
         self._names.watch(prefix, node=node)
+        if job.priority:
+            self._forest.prioritise(node, job.priority)
         if request.logprobs:
             _remember(node, "logprob", np.array(logprobs, dtype=np.float32), first=job.link.end)
         reply = Draft(

@@ -16,6 +16,8 @@ from outthink.engine.node import Branch
 from outthink.engine.pages import PAGE, OutOfPages, Pages
 from outthink.engine.stops import StopTables
 
+_COLD = 1e-30  # temperatures up to here are greedy: logits divided by them would be no numbers
+
 
 class Rows:
     """Everything that is touched per token lives in arrays over rows; Python looks only at rows where something ends.
@@ -79,7 +81,7 @@ class Rows:
         self.history[row, :drawn], self.logprobs[row, :drawn] = job.rest, job.logprobs
         self.numbers[:, row] = job.node.tokens[-1], end, drawn, job.generated, 0, table, 0, end
         self.seed[row] = request.seed & (2**64 - 1)
-        self.knobs[:, row] = request.temperature, request.top_p, request.min_p
+        self.knobs[:, row] = (request.temperature if request.temperature > _COLD else 0), request.top_p, request.min_p
         self.wants[row] = request.logprobs or job.watch is not None
         self.allow(row)
         self._see(row)
