@@ -50,6 +50,12 @@ def pick(weights: Tensor, noise: np.ndarray) -> Tensor:
     return torch.searchsorted(edges, at[:, None], right=True)[:, 0].clamp_(max=weights.shape[-1] - 1)
 
 
+def standing(p: Tensor, q: Tensor, proposed: Tensor, noise: np.ndarray) -> np.ndarray:
+    """Return which of the `proposed` tokens [n], drawn from q [n, vocabulary], stand where p is wanted."""
+    wanted, drawn = (table.gather(-1, proposed[:, None])[:, 0].double() for table in (p, q))
+    return (torch.from_numpy(noise).to(p.device) * drawn < wanted).numpy(force=True)
+
+
 def accept(
     p: Tensor, q: Tensor, proposed: Tensor, *, counts: np.ndarray, noise: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -64,8 +70,7 @@ def accept(
     A text takes its proposed tokens up to the first that does not stand, and another in place of that one.  Where
     rounding leaves nothing of (p - q)+, it is drawn from p.
     """
-    wanted, drawn = (table.gather(-1, proposed[:, None])[:, 0].double() for table in (p, q))
-    stands = (torch.from_numpy(noise[0]).to(p.device) * drawn < wanted).numpy(force=True)
+    stands = standing(p, q, proposed, noise[0])
     first = np.cumsum(counts) - counts
     within = np.arange(len(stands)) - np.repeat(first, counts)
     taken = np.minimum(np.minimum.reduceat(np.where(stands, len(stands), within), first) + 1, counts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from outthink.engine.acceptance import accept, chances
+from outthink.engine.acceptance import accept, chances, standing
 from outthink.engine.rows import Rows
 from outthink.engine.sampler import uniforms
 
@@ -74,8 +75,12 @@ class Ahead:
             torch.cat([self.chances, other.chances]),
         )
 
-    def decided(self, state: Rows, rows: np.ndarray, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def decided(
+        self, state: Rows, rows: np.ndarray, logits: Tensor, *, finish: Callable[[Ahead, np.ndarray, np.ndarray], None]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return (tokens [n], taken [rows]): what `rows` go on with, by the target's logits [n, vocabulary].
+
+        finish: called with the numbers of the rows of which all proposals but the last stand, before that is looked at.
 
         Of a row's tokens its first `taken` count; -1 where logits are no numbers.  What a place gets depends on the
         seed, the place and the text before it alone, wherever the places of a step begin and end.
@@ -85,6 +90,10 @@ class Ahead:
         wanted = chances(logits, temperature=temperature, top_p=top_p, min_p=min_p)
         places = state.place[owners] + self.within()
         noise = np.stack([uniforms(state.seed[owners] + stream, places) for stream in (_STAND, _OTHER)])
+        stands = standing(wanted, self.chances, self.tokens, noise[0])
+        last = self.first + self.counts - 1
+        stands[last] = True
+        finish(self, np.flatnonzero(np.logical_and.reduceat(stands, self.first)), rows)
         tokens, taken = accept(wanted, self.chances, self.tokens, counts=self.counts, noise=noise)
         tokens[~logits.isfinite().any(-1).numpy(force=True) | logits.isnan().any(-1).numpy(force=True)] = -1
         return tokens, taken

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from outthink.core.monitor import Force, Halt
 from outthink.core.request import Sample
-from outthink.engine.ahead import Ahead, Speculation
+from outthink.engine.ahead import Ahead
 from outthink.engine.faults import NotNumbers, traced
 from outthink.engine.jobs import Job, Piece, Waits
 from outthink.engine.rows import Rows
 from outthink.engine.runner import Runner
 from outthink.engine.sampler import draw, uniforms
+from outthink.engine.speculative import Drafter
 from outthink.engine.stops import Stops, StopTables
 from outthink.engine.vocabulary import Vocabulary
 
@@ -53,26 +54,26 @@ class Decoder:
 
     def draw(self, rows: np.ndarray, hidden: Tensor) -> list[Ended | Piece | Waits]:
         """Draw a token in each of `rows` [n] from its hidden state [n, hidden_size]; return what that ends."""
-        given = np.full(len(rows), -1, dtype=np.int64)
-        return self._next(rows, hidden, self._runner.logits(hidden), given)
+        given, logits = np.full(len(rows), -1, dtype=np.int64), self._runner.logits(hidden)
+        self._process(rows, logits, np.arange(len(rows)))
+        return self._next(rows, hidden, logits, given)
 
-    def judge(
-        self, rows: np.ndarray, hidden: Tensor, ahead: Ahead, counters: Speculation
-    ) -> list[Ended | Piece | Waits]:
+    def judge(self, rows: np.ndarray, hidden: Tensor, ahead: Ahead, drafter: Drafter) -> list[Ended | Piece | Waits]:
         """Write into each of `rows` what comes of the proposals to it; return what that ends.
 
         hidden: [places, hidden_size], row after row.  A row takes its tokens one by one: what ends it, or forces
         something else, drops the rest.
         """
         logits = self._runner.logits(hidden)
-        tokens, taken = ahead.decided(self._rows, rows, logits)
+        self._process(rows, logits, ahead.first)
+        tokens, taken = ahead.decided(self._rows, rows, logits, finish=drafter.finish)
         events: list[Ended | Piece | Waits] = []
         first, at, number = ahead.first, np.arange(len(rows)), 0
         while len(at):
             places = first[at] + number
             where = torch.from_numpy(places).to(hidden.device)
             new = self._next(rows[at], hidden[where], logits[where], tokens[places])
-            counters.accepted += len(at) if number else 0
+            drafter.counters.accepted += len(at) if number else 0
             events, number = events + new, number + 1
             over = {event.row for event in new if isinstance(event, Ended)} | self._forced(rows[at])
             at = at[(taken[at] > number) & [row not in over for row in rows[at].tolist()]]
@@ -100,7 +101,9 @@ class Decoder:
                 forcing.append(job.watch.forced)
             if isinstance(job.request, Sample) and job.request.hidden and len(job.hidden) < state.drawn[rows[at]]:
                 job.hidden.append(hidden[at].clone())
-            self._prepare(int(rows[at]), job, logits[at])
+            if job.top and job.closing is None:
+                likeliest = logits[at].log_softmax(-1).topk(min(job.top, logits.shape[1]))
+                job.tops.append((likeliest.indices, likeliest.values))
         wants, drawn = bool(state.wants[rows].any()), state.drawn[rows]
         new, logprobs = draw(
             logits, noise, given=given, temperature=knobs[0], top_p=knobs[1], min_p=knobs[2], logprobs=wants
@@ -123,17 +126,17 @@ class Decoder:
         return events
 
     @torch.inference_mode()
-    def _prepare(self, row: int, job: Job, logits: Tensor) -> None:
-        """Let the job's processor change its logits [vocabulary], and note the likeliest tokens."""
-        if job.processor is not None and job.closing is None:
-            try:
-                logits.copy_(job.processor(tuple(self._rows.history[row, : self._rows.drawn[row]].tolist()), logits))
-            except Exception as error:  # a rule that somebody else wrote: its request fails, the others go on
-                job.error = error
-                logits.fill_(float("nan"))
-        if job.top and job.closing is None:
-            likeliest = logits.log_softmax(-1).topk(min(job.top, len(logits)))
-            job.tops.append((likeliest.indices, likeliest.values))
+    def _process(self, rows: np.ndarray, logits: Tensor, places: np.ndarray) -> None:
+        """Let the processors of `rows` change their logits, those at `places` [rows] of [n, vocabulary]."""
+        for at in np.flatnonzero(self._rows.look[rows]).tolist():
+            row = int(rows[at])
+            job, mine = self._rows.jobs[row], logits[int(places[at])]
+            if job.processor is not None and job.closing is None:
+                try:
+                    mine.copy_(job.processor(tuple(self._rows.history[row, : self._rows.drawn[row]].tolist()), mine))
+                except Exception as error:  # a rule that somebody else wrote: its request fails, the others go on
+                    job.error = error
+                    mine.fill_(float("nan"))
 
     def _look(self, row: int, going: bool, token: int, maybe: bool, hidden: Tensor) -> list[Ended | Piece | Waits]:
         job = self._rows.jobs[row]

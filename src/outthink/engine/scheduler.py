@@ -52,6 +52,10 @@ class Scheduler:
     def add(self, job: Job) -> None:
         (self._samples if isinstance(job.request, Sample) else self._scores)[job.key] = job
 
+    def waits(self, job: Job) -> bool:
+        """Return whether it waits for `resume`."""
+        return job.key in self.paused
+
     def resume(self, job: Job) -> Finished | None:
         """Let a paused job wait for a row again; return its end if it may draw nothing more."""
         del self.paused[job.key]
@@ -166,23 +170,28 @@ class Scheduler:
         rows = np.concatenate([going, np.array(state.start(fresh), dtype=np.int64)])
         if not len(rows):
             return []
-        if self._drafter is None or ahead is None:
-            return self._draw(rows, torch.cat(parts))
-        return self._decoder.judge(rows, torch.cat(parts), ahead, self._drafter.counters)
+        return self._draw(rows, torch.cat(parts), ahead)
 
-    def _draw(self, rows: np.ndarray, hidden: Tensor) -> list[Ended | Piece | Waits]:
+    def _draw(self, rows: np.ndarray, hidden: Tensor, ahead: Ahead | None) -> list[Ended | Piece | Waits]:
         """Let `rows` draw; if memory runs out (logits of a large vocabulary take much), one half after the other."""
         try:
+            if ahead is not None and self._drafter is not None:
+                return self._decoder.judge(rows, hidden, ahead, self._drafter)
             return self._decoder.draw(rows, hidden)
         except (MemoryError, RuntimeError) as error:
             if not short_of_memory(error):
                 raise
             if len(rows) < 2:
                 job = self._rows.jobs[int(rows[0])]
-                job.error, drawn = TooLarge(job, error), int(self._rows.drawn[job.row])
+                drawn, job.generated = int(self._rows.drawn[job.row]), int(self._rows.place[job.row])
+                job.error = TooLarge(job, error)
                 return [Ended(job.row, "length", None, drawn, drawn, None)]
-        half = len(rows) // 2
-        return [*self._draw(rows[:half], hidden[:half]), *self._draw(rows[half:], hidden[half:])]
+        half = place = len(rows) // 2
+        first = second = None
+        if ahead is not None:
+            first, second = ahead.part(0, half), ahead.part(half, len(rows))
+            place = len(first.tokens)
+        return [*self._draw(rows[:half], hidden[:place], first), *self._draw(rows[half:], hidden[place:], second)]
 
     def _ordered(self, jobs: dict[Hashable, Job]) -> Iterable[Job]:
         """Return waiting jobs in the order in which they are served."""

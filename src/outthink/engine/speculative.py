@@ -1,13 +1,13 @@
 """Speculative decoding: a small model proposes what comes next, and the model reads the proposals in one go.
 
 The draft model has a forest of its own, in which it reads what it has not seen and writes what it proposes.  It
-proposes at every place, also where nothing is gained (a row's first token, and behind the last proposal that the target
-reads): so the token at a place is the same function of the text before it, seed and place wherever steps begin and end,
-and the text of a seed depends neither on the company nor on pauses nor on `lookahead`.  A row without a draft (the
-draft's memory is short) is proposed token 0 with certainty, for which the rule of `acceptance` is as right as for
-anything else.
+proposes at every place, also where nothing is gained by it (a row's first token, and behind proposals that all stood):
+so the token at a place is the same function of the text before it, seed and place wherever steps begin and end, and the
+text of a seed depends neither on the company nor on pauses nor on `lookahead`.  A row without a draft (the draft's
+memory is short) is proposed token 0 with certainty, for which the rule of `acceptance` is right as for anything else.
 
-Source: Leviathan et al. 2023, algorithm 1.  Ours differs: the extra proposal, one pass of the draft model more a step.
+Source: Leviathan et al. 2023, algorithm 1.  Ours differs: behind proposals that all stood it draws by the same rule,
+not from p directly.  The draft model has to read the last of them in any case.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from outthink.engine.config import Config
 from outthink.engine.faults import TooLarge, short_of_memory
 from outthink.engine.forest import Forest
 from outthink.engine.jobs import Job
-from outthink.engine.levels import plan
+from outthink.engine.levels import Plan, plan
 from outthink.engine.node import Branch
 from outthink.engine.pages import PAGE, OutOfPages, Pages
 from outthink.engine.prefill import Prefill, ready
@@ -73,6 +73,7 @@ class Drafter:
         self._branches: dict[int, Branch] = {}
         self._pages = np.zeros_like(rows.pages)
         self._room = np.zeros(len(rows.pages), dtype=np.int64)
+        self._open = np.zeros(len(rows.pages), dtype=bool)  # rows whose last place has no proposal yet
         rows.left = self.leave
 
     @classmethod
@@ -150,16 +151,20 @@ class Drafter:
         known = np.array([i for i, end in enumerate(ends) if end is not None], dtype=np.int64)
         ahead = self._blank(np.ones(len(rows), dtype=np.int64))
         if len(known):
-            self._propose(ahead, known, rows[known], torch.stack([end for end in ends if end is not None]), 0)
+            self._propose(ahead, known, rows[known], torch.stack([end for end in ends if end is not None]), 0 * known)
         return ahead
 
     def propose(self, going: np.ndarray) -> Ahead:
-        """Return proposals to the rows that go through the target next, as many as they may draw and have room for."""
+        """Return proposals to the rows that go through the target next, as many as they may draw and have room for.
+
+        What stands behind the last of them is left open until `finish`.
+        """
         state = self._rows
         most = np.minimum(self.width - 1, state.stop_at[going] - state.place[going] - 1).clip(min=0)
         for at in np.flatnonzero(state.look[going]).tolist():
             job = state.jobs[int(going[at])]
-            if job.closing is not None or (job.watch is not None and job.watch.forced):
+            forced = job.watch is not None and job.watch.forced
+            if job.closing is not None or forced or job.processor is not None:  # a processor sees no proposals
                 most[at] = 0
         length = state.length[going]
         most = np.minimum(most, state.reach(going, length + most) - length)
@@ -167,6 +172,8 @@ class Drafter:
             self._grow(int(going[at]), int(length[at] + most[at]))
         known = np.array([row in self._branches for row in going.tolist()], dtype=bool)
         ahead = self._blank(np.where(known, most + 1, 1))
+        self._open[:] = False
+        self._open[going[known]] = True
         self._write(ahead, np.flatnonzero(known), going)
         self.counters.steps += len(going)
         self.counters.proposed += int(ahead.counts.sum()) - len(going)
@@ -174,42 +181,71 @@ class Drafter:
 
     def _write(self, ahead: Ahead, known: np.ndarray, going: np.ndarray) -> None:
         """Put proposals to the rows numbered in `known` into `ahead`, a place of all of them at a time."""
-        state, device = self._rows, self._runner.device
-        tokens = torch.from_numpy(state.last[going[known]]).to(device)
-        for j in range(int(ahead.counts[known].max(initial=0))):
-            more = ahead.counts[known] > j
+        tokens = torch.from_numpy(self._rows.last[going[known]]).to(self._runner.device)
+        batch = None
+        for place in range(int(ahead.counts[known].max(initial=1)) - 1):
+            more = ahead.counts[known] > place + 1
             if not more.all():
-                known, tokens = known[more], tokens[torch.from_numpy(more).to(device)]
-            if j == 0 or not more.all():
-                rows = going[known]
-                begun = np.array([self._branches[row].start // PAGE for row in rows.tolist()], dtype=np.int64)
-                width = -(-int((state.length[rows] + ahead.counts[known]).max()) // PAGE)
-                pages = self._pages[rows, :width]
-                who = plan(pages, begun, group=self._group, share=self._share)
-                table = torch.from_numpy(pages).to(device)
-            position = state.length[rows] - 1 + j
-            slots = pages[np.arange(len(rows)), position // PAGE].astype(np.int64) * PAGE + position % PAGE
-            places = torch.from_numpy(position.astype(np.int32)).to(device)
-            batch = Batch(tokens, places, torch.from_numpy(slots).to(device), table, who)
-            try:
-                tokens = self._propose(ahead, known, rows, self._runner.run(batch, self._forest.pages), j)
-            except (MemoryError, RuntimeError) as error:
-                if not short_of_memory(error):
-                    raise
-                for row in rows.tolist():
-                    self.leave(row)
+                known, tokens, batch = known[more], tokens[torch.from_numpy(more).to(tokens.device)], None
+            rows, places = going[known], np.full(len(known), place)
+            batch = batch or self._table(rows, ahead.counts[known])
+            found = self._pass(ahead, known, rows, places, tokens, batch)
+            if found is None:
                 return
-            self.counters.read += len(rows)
+            tokens = found
 
-    def _propose(self, ahead: Ahead, at: np.ndarray, rows: np.ndarray, hidden: Tensor, j: int) -> Tensor:
-        """Draw the proposal number `j` of `rows` [n], numbered `at` in `ahead`, from hidden states; return it [n]."""
-        state, slots = self._rows, torch.from_numpy(ahead.first[at] + j).to(hidden.device)
+    def finish(self, ahead: Ahead, at: np.ndarray, rows: np.ndarray) -> None:
+        """Propose behind proposals that all stand, to the rows numbered `at` of `rows` where that is still open."""
+        drafted = np.array([row in self._branches for row in rows[at].tolist()], dtype=bool)
+        at = at[self._open[rows[at]] & drafted]
+        if len(at):
+            mine, counts = rows[at], ahead.counts[at]
+            self._open[mine] = False
+            last = torch.from_numpy(self._rows.last[mine]).to(self._runner.device)
+            before = torch.from_numpy(np.maximum(ahead.first[at], ahead.first[at] + counts - 2)).to(last.device)
+            none = torch.from_numpy(counts == 1).to(last.device)
+            tokens = torch.where(none, last, ahead.tokens[before])
+            self._pass(ahead, at, mine, counts - 1, tokens, self._table(mine, counts))
+
+    def _table(self, rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, Tensor, Plan]:
+        """Return the pages of `rows`, which have so many places to go, here and on the device, and who reads which."""
+        begun = np.array([self._branches[row].start // PAGE for row in rows.tolist()], dtype=np.int64)
+        pages = self._pages[rows, : -(-int((self._rows.length[rows] + counts).max()) // PAGE)]
+        who = plan(pages, begun, group=self._group, share=self._share)
+        return pages, torch.from_numpy(pages).to(self._runner.device), who
+
+    def _pass(
+        self, ahead: Ahead, at: np.ndarray, rows: np.ndarray, places: np.ndarray, tokens: Tensor,
+        table: tuple[np.ndarray, Tensor, Plan],
+    ) -> Tensor | None:  # fmt: skip
+        """Read a token of each of `rows` [n], which are numbered `at`, and propose what comes behind it; return that.
+
+        If memory runs out, the rows go on without a draft: None.
+        """
+        position, device = self._rows.length[rows] - 1 + places, self._runner.device
+        slots = table[0][np.arange(len(rows)), position // PAGE].astype(np.int64) * PAGE + position % PAGE
+        there = torch.from_numpy(position.astype(np.int32)).to(device)
+        batch = Batch(tokens, there, torch.from_numpy(slots).to(device), *table[1:])
+        try:
+            hidden = self._runner.run(batch, self._forest.pages)
+            self.counters.read += len(rows)
+            return self._propose(ahead, at, rows, hidden, places)
+        except (MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            for row in rows.tolist():
+                self.leave(row)
+            return None
+
+    def _propose(self, ahead: Ahead, at: np.ndarray, rows: np.ndarray, hidden: Tensor, places: np.ndarray) -> Tensor:
+        """Draw a proposal to each of `rows` [n], numbered `at` in `ahead`, from its hidden state; return it [n]."""
+        state, slots = self._rows, torch.from_numpy(ahead.first[at] + places).to(hidden.device)
         heat, nucleus, least = state.knobs[:, rows]
         found = chances(self._runner.logits(hidden), temperature=heat, top_p=nucleus, min_p=least)
         broken = ~found[:, 0].isfinite()
         if bool(broken.any()):
             found[broken] = ahead.chances[slots[broken]]
-        tokens = pick(found, uniforms(state.seed[rows], state.place[rows] + j))
+        tokens = pick(found, uniforms(state.seed[rows], state.place[rows] + places))
         ahead.chances[slots], ahead.tokens[slots] = found, tokens
         return tokens
 
