@@ -18,7 +18,7 @@ from outthink.engine.engine import Engine
 from outthink.models.engine import EngineBackend
 from outthink.models.threaded import Threaded
 from outthink.testing import conformance
-from outthink.testing.conformance.backends import rewards_are_probabilities
+from outthink.testing.conformance.drafts import rewards_are_probabilities
 from outthink.testing.conformance.desk import Desk, Slip
 from outthink.testing.tiny_llama import tiny_llama
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .backends import BACKEND_LAWS, BackendCase
+from .backend_case import BackendCase
+from .backends import BACKEND_LAWS
 from .methods import METHOD_LAWS
 from .play import MethodCase
 from .spaces import SPACE_LAWS, SpaceCase
