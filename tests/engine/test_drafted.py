@@ -40,7 +40,11 @@ def engine():
 
 
 globals().update(
-    again("test_engine", "test_a_monitor_halts_and_takes_back")
+    again(
+        "test_outputs", "plain", "test_the_likeliest_tokens_are_told_at_every_place",
+        "test_a_value_head_judges_drafts_on_the_way",
+    )
+    | again("test_engine", "test_a_monitor_halts_and_takes_back")
     | again("test_memory", "test_what_is_named_stays_until_the_memory_is_needed")
     | again(
         "test_deterministic", "test_rewards_have_the_same_bits_in_any_company",

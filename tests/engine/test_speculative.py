@@ -59,13 +59,19 @@ def sample(prefix=PROMPT, seed=0, **knobs):
     return Sample(prefix, "m", seed, **{"max_tokens": 12} | knobs)
 
 
+def finished(engine):
+    """Step until nothing is left; what has finished, in that order."""
+    events = []
+    while len(engine):
+        events += engine.step()
+    return [event for event in events if isinstance(event, Finished)]
+
+
 def serve(engine, *requests, **options):
     """Serve the requests together; the drafts."""
     for number, request in enumerate(requests):
         engine.submit(number, request, **options)
-    done = {}
-    while len(engine):
-        done |= {event.key: event for event in engine.step() if isinstance(event, Finished)}
+    done = {event.key: event for event in finished(engine)}
     return [done[number].reply for number in range(len(requests))]
 
 
@@ -337,6 +343,26 @@ def test_without_memory_for_drafts_texts_are_drawn_all_the_same(monkeypatch):
     assert all(reply.text for reply in replies) and engine.speculation.rate < 0.5
 
 
+@pytest.mark.parametrize("when", [3, 8, 15, 30])
+def test_a_draft_that_runs_out_of_memory_costs_no_text(monkeypatch, when):
+    """The system has no memory for a pass of the draft model: greedy texts are those of the model."""
+    engine, calls = drafted(), []
+    requests = [sample(seed=seed, temperature=seed % 2, max_tokens=30) for seed in range(8)]
+    real = engine._drafter._runner.run
+
+    def run(*arguments, **options):
+        calls.append(0)
+        if len(calls) >= when:
+            raise RuntimeError("can't allocate memory")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(engine._drafter._runner, "run", run)
+    replies = serve(engine, *requests)
+    plain = serve(Engine(*tiny_llama(), rows=16), *requests)
+    assert [reply.tokens for reply in replies[::2]] == [reply.tokens for reply in plain[::2]]
+    assert len(calls) >= when and all(reply.finish for reply in replies)
+
+
 def test_nothing_of_the_draft_model_is_left_when_all_is_done():
     engine, rng = drafted(rows=4, kv_bytes=300_000), random.Random(0)
     for number in range(60):
@@ -360,6 +386,24 @@ def test_a_child_of_a_draft_and_scores_are_what_they_are_without():
     (scored,) = serve(plain, Score(reply.prefix, "m", of="logprob"))
     assert scored.value == pytest.approx(sum(reply.logprobs), abs=1e-4)
     assert serve(engine, Score(reply.prefix, "m", of="logprob"))[0].value == pytest.approx(scored.value, abs=1e-4)
+
+
+def test_likeliest_tokens_and_rewards_on_the_way_are_those_without_a_draft():
+    """Greedy texts of the model drafted by itself: every place but the first is one that was proposed."""
+    head = torch.randn(48, generator=torch.Generator().manual_seed(2)), torch.tensor([0.3])
+    told, scored, computed = [], [], []
+    for options in ({}, {"draft": tiny_llama(), "lookahead": 5}):
+        engine = Engine(*endless(), value_head=head, **options)
+        engine.submit(0, sample(temperature=0.0, max_tokens=30, hidden=True), top=3)
+        (done,) = finished(engine)
+        told.append((done.top[0], done.top[1], done.hidden, done.reply.tokens))
+        engine.submit(1, Score(done.reply.prefix, "m", step="a"))
+        (done,) = finished(engine)
+        scored.append((done.reply.value, *done.reply.steps))
+        computed.append(done.computed)
+    assert torch.equal(told[0][0], told[1][0]) and told[0][3] == told[1][3] and len(told[0][3]) == 30
+    assert (told[0][1] - told[1][1]).abs().max() < 1e-4 and (told[0][2] - told[1][2]).abs().max() < 1e-4
+    assert scored[0] == pytest.approx(scored[1], abs=1e-4) and computed == [0, 0]
 
 
 def test_a_folder_is_a_draft_too(tmp_path):
