@@ -234,8 +234,6 @@ class Engine:
 
         Raises InvalidInput or Unsupported for what cannot be served, and for a key that is in use.
         """
-        if processor is not None and self._drafter is not None:
-            raise Unsupported("a logits processor beside a draft model: proposals would not know of it; leave one out")
         if key in self._jobs:
             raise InvalidInput(f"key {key!r} belongs to a request that has not finished; give every request its own")
         most = self.limit(request)
@@ -244,9 +242,15 @@ class Engine:
         job = Job(key, request, link, self.names.node(link), self._number, most, priority, owner, allowed, watched)
         job.processor, job.top = processor, top
         self._number += 1
-        if isinstance(request, Sample) and request.monitor is not None:
-            job.watch = Watch(request.monitor, self.vocabulary.encode)
         self._jobs[key] = job
+        if priority:
+            self.forest.prioritise(job.node, priority)
+        if isinstance(request, Sample) and request.monitor is not None:
+            try:
+                job.watch = Watch(request.monitor, self.vocabulary.encode)
+            except Exception as error:  # a rule that somebody else wrote: its request fails, with the next step
+                job.error = error
+                self._cancelled[key] = None
         self._scheduler.add(job)
 
     def cancel(self, key: Hashable) -> None:
@@ -260,13 +264,17 @@ class Engine:
     def resume(self, key: Hashable, *, most: int | None = None) -> None:
         """Let a request that waits go on; `most`: tokens it may draw in all, if less than it asked for.
 
-        If it has drawn that many already, it finishes with the next step ("length").
+        If it has drawn that many already, it finishes with the next step ("length").  Raises InvalidInput for one that
+        does not wait.
         """
-        job = self._jobs[key]
+        job = self._jobs.get(key)
+        if job is None or not self._scheduler.waits(job):
+            raise InvalidInput(f"the request of key {key!r} does not wait; resume what has reported Waits, once")
         job.limit = job.limit if most is None else min(most, job.limit)
         finished = self._scheduler.resume(job)
         if finished is not None:
             del self._jobs[key]
+            self._cancelled.pop(key, None)
             self._aside.append(finished)
 
     def limit(self, request: Sample | Score) -> int:
@@ -275,6 +283,7 @@ class Engine:
             request,
             length=self.links.of(request.prefix).end,
             context=self.context,
+            made_for=self.config.max_position_embeddings,
             writes=not self.config.is_reward_model,
             judges=self.runner.judges,
         )
@@ -305,23 +314,32 @@ class Engine:
         """Return `n` continuations of each prompt.
 
         Draw j of prompt i has the seed fold(seed, i, j).  Of no prompts returns [].  Other requests go on meanwhile;
-        those that finish come from the next `step`.
+        what happens to them comes from the next `step`.  Raises what `submit` raises, or why one of the draws failed;
+        then nothing of them is left.
         """
         mine: dict[Hashable, str] = {}
-        asked = {("generate", i, j) for i in range(len(prompts)) for j in range(n)}
-        for i, prompt in enumerate(prompts):
-            prefix = Prefix(prompt)
-            for j in range(n):
-                self.submit(
-                    ("generate", i, j),
-                    Sample(prefix, "", fold(seed, i, j), max_tokens, temperature=temperature, stop=tuple(stop)),
-                )
-        others: list[Event] = []
-        while len(mine) < n * len(prompts):
-            for event in self.step():
-                if isinstance(event, Finished) and isinstance(event.reply, Draft) and event.key in asked:
-                    mine[event.key] = event.reply.text
-                else:
-                    others.append(event)
-        self._aside += others
-        return [[mine["generate", i, j] for j in range(n)] for i in range(len(prompts))]
+        whose, others = object(), list[Event]()
+        asked: dict[Hashable, Sample] = {
+            (whose, i, j): Sample(prefix, "", fold(seed, i, j), max_tokens, temperature=temperature, stop=tuple(stop))
+            for i, prefix in enumerate(map(Prefix, prompts))
+            for j in range(n)
+        }
+        try:
+            for key, request in asked.items():
+                self.submit(key, request)
+            while len(mine) < len(asked):
+                events = self.step()
+                others += [event for event in events if event.key not in asked]
+                for done in (event for event in events if event.key in asked and isinstance(event, Finished)):
+                    if done.error is not None:
+                        raise done.error
+                    assert isinstance(done.reply, Draft)
+                    mine[done.key] = done.reply.text
+        finally:
+            left = [key for key in asked if key in self._jobs]
+            for key in left:
+                self.cancel(key)
+            if left:
+                others += [event for event in self.step() if event.key not in asked]
+            self._aside += others
+        return [[mine[whose, i, j] for j in range(n)] for i in range(len(prompts))]

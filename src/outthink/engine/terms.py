@@ -6,11 +6,12 @@ from outthink.core.errors import InvalidInput, Unsupported
 from outthink.core.request import Sample, Score
 
 
-def limit(request: Sample | Score, *, length: int, context: int, writes: bool, judges: bool) -> int:
+def limit(request: Sample | Score, *, length: int, context: int, made_for: int, writes: bool, judges: bool) -> int:
     """Return the most tokens that `request`, whose prefix has `length` tokens, can generate (`Score`: 0).
 
     Raises Unsupported for what this kind of model does not do, InvalidInput for settings that mean nothing and for
-    prefixes that are empty or too long for `context`.  writes: it continues texts; judges: it gives rewards.
+    prefixes that are empty or too long for `context`.  made_for: the context that the model could have with
+    more memory.  writes: it continues texts; judges: it gives rewards.
     """
     if isinstance(request, Score):
         _check_score(request, writes, judges)
@@ -25,8 +26,12 @@ def limit(request: Sample | Score, *, length: int, context: int, writes: bool, j
             raise InvalidInput(f"{length} tokens to score, but the context is {context}; shorten the text")
         return 0
     if length >= context:
+        more = (
+            "" if made_for <= context else f", or give the engine a longer context (kv_bytes: up to {made_for} tokens)"
+        )
         raise InvalidInput(
-            f"the prompt has {length} tokens, but prompt and text together have room for {context}; shorten the prompt"
+            f"the prompt has {length} tokens, but prompt and text together have room for {context}; "
+            f"shorten the prompt{more}"
         )
     return min(context if request.max_tokens is None else request.max_tokens, context - length)
 
