@@ -155,6 +155,17 @@ def test_chances_are_those_that_the_sampler_draws_from(temperature, top_p, min_p
     assert mixed[1].argmax() == logits[1].argmax() and mixed[1].max() == 1 == mixed[1].sum()
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_are_no_chances(temperature, broken):
+    logits = torch.zeros(3, 7)
+    logits[1, 4] = broken
+    logits[2] = float("-inf")
+    knobs = {"temperature": temperature, "top_p": 0.9, "min_p": 0.1}
+    found = chances(logits, **{name: np.full(3, value, dtype=np.float32) for name, value in knobs.items()})
+    assert found[0].isfinite().all() and found[1:].isnan().all()
+
+
 def test_noise_at_the_edge_picks_nothing_impossible():
     weights = torch.tensor([[0.0, 0.3, 0.0, 0.7, 0.0]])
     below = float(np.nextafter(1.0, 0.0))
@@ -361,6 +372,26 @@ def test_a_draft_that_runs_out_of_memory_costs_no_text(monkeypatch, when):
     plain = serve(Engine(*tiny_llama(), rows=16), *requests)
     assert [reply.tokens for reply in replies[::2]] == [reply.tokens for reply in plain[::2]]
     assert len(calls) >= when and all(reply.finish for reply in replies)
+
+
+def test_logits_of_the_model_that_are_no_numbers_fail_their_request_only(monkeypatch):
+    engine = drafted()
+    real, hurt = engine.runner.logits, []
+
+    def logits(hidden):
+        found = real(hidden).clone()
+        if len(hidden) > 20:  # all texts, several places each
+            found[3] = float("nan")
+            hurt.append(len(hidden))
+        return found
+
+    monkeypatch.setattr(engine.runner, "logits", logits)
+    for seed in range(6):
+        engine.submit(seed, sample(seed=seed, max_tokens=40))
+    done = finished(engine)
+    failed = [event for event in done if event.error is not None]
+    assert len(done) == 6 and hurt and 0 < len(failed) < 6
+    assert all(isinstance(event.error, FloatingPointError) and event.reply is None for event in failed)
 
 
 def test_nothing_of_the_draft_model_is_left_when_all_is_done():

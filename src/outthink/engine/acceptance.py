@@ -35,7 +35,7 @@ def chances(logits: Tensor, *, temperature: np.ndarray, top_p: np.ndarray, min_p
 
 def _certain(logits: Tensor) -> Tensor:
     sure = torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    return sure.masked_fill(logits.isnan().any(-1, keepdim=True), float("nan"))
+    return sure.masked_fill(~logits.amax(-1, keepdim=True).isfinite(), float("nan"))
 
 
 def pick(weights: Tensor, noise: np.ndarray) -> Tensor:

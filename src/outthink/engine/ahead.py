@@ -95,5 +95,5 @@ class Ahead:
         stands[last] = True
         finish(self, np.flatnonzero(np.logical_and.reduceat(stands, self.first)), rows)
         tokens, taken = accept(wanted, self.chances, self.tokens, counts=self.counts, noise=noise)
-        tokens[~logits.isfinite().any(-1).numpy(force=True) | logits.isnan().any(-1).numpy(force=True)] = -1
+        tokens[wanted[:, 0].isnan().numpy(force=True)] = -1
         return tokens, taken
