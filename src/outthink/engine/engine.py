@@ -271,11 +271,7 @@ class Engine:
         if job is None or not self._scheduler.waits(job):
             raise InvalidInput(f"the request of key {key!r} does not wait; resume what has reported Waits, once")
         job.limit = job.limit if most is None else min(most, job.limit)
-        finished = self._scheduler.resume(job)
-        if finished is not None:
-            del self._jobs[key]
-            self._cancelled.pop(key, None)
-            self._aside.append(finished)
+        self._scheduler.resume(job)
 
     def limit(self, request: Sample | Score) -> int:
         """Return the most tokens that `request` can generate; raise InvalidInput or Unsupported if none."""

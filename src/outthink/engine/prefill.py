@@ -19,6 +19,7 @@ from outthink.engine.jobs import Job
 from outthink.engine.node import Node
 from outthink.engine.pages import PAGE, OutOfPages
 from outthink.engine.runner import Runner
+from outthink.engine.sampler import logprobs
 
 _WAIT = 8  # tokens in common with a page that is being computed, from which waiting a step for them pays
 _LOGITS = 128  # positions whose logits are in memory at a time: of a large vocabulary they take more than the model
@@ -146,7 +147,7 @@ class Prefill:
             for first in range(1, len(tokens), _LOGITS):
                 part = tokens[first : first + _LOGITS, None]
                 logits = self._runner.logits(hidden[first - 1 : first - 1 + len(part)])
-                chances[first : first + len(part)] = logits.log_softmax(-1).gather(1, part)[:, 0].numpy(force=True)
+                chances[first : first + len(part)] = logprobs(logits, part[:, 0])
             if chunk.start == 0:
                 chances[0] = 0.0  # nothing predicts the first token of a text
         return values

@@ -63,6 +63,16 @@ def draw(
     return tokens, chosen
 
 
+def logprobs(logits: Tensor, tokens: Tensor) -> np.ndarray:
+    """Return the log-probability [n] of each of `tokens` [n] under logits [n, vocabulary], to the bits of a draw."""
+    nothing = np.zeros(len(tokens))
+    plain = nothing.astype(np.float32)
+    given = tokens.numpy(force=True)
+    found = draw(logits, nothing, given=given, temperature=plain, top_p=plain + 1, min_p=plain, logprobs=True)[1]
+    assert found is not None
+    return found
+
+
 def _drawn(logits: Tensor, noise: Tensor, temperature: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
     greedy = temperature == 0
     best = logits.argmax(-1)

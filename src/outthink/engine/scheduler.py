@@ -31,7 +31,7 @@ from outthink.engine.speculative import Drafter
 
 
 class Scheduler:
-    """Jobs wait (`samples`, `scores`), have a row, or are paused; a job is in one place at a time."""
+    """Jobs wait (`samples`, `scores`), have a row, are paused, or `over`; a job is in one place at a time."""
 
     def __init__(
         self, runner: Runner, forest: Forest, *, rows: Rows, decoder: Decoder, endings: Endings, step_tokens: int,
@@ -44,6 +44,7 @@ class Scheduler:
         self._samples: dict[Hashable, Job] = {}
         self._scores: dict[Hashable, Job] = {}
         self.paused: dict[Hashable, Job] = {}
+        self._over: dict[Hashable, Job] = {}
         self._drafter = drafter
         self._wide = 1 if drafter is None else drafter.width
         self.computed = 0
@@ -56,20 +57,20 @@ class Scheduler:
         """Return whether it waits for `resume`."""
         return job.key in self.paused
 
-    def resume(self, job: Job) -> Finished | None:
-        """Let a paused job wait for a row again; return its end if it may draw nothing more."""
+    def resume(self, job: Job) -> None:
+        """Let a paused job wait for a row again, or end with the next step if it may draw nothing more."""
         del self.paused[job.key]
         if job.generated >= job.limit:
             if not (job.request.hidden and job.rest):
-                return self._endings.at_rest(job)
+                self._over[job.key] = job
+                return
             job.closing = ("length", None)  # the hidden state after its last token is still to be seen
         self._samples[job.key] = job
         self._mixed = True
-        return None
 
     def drop(self, job: Job) -> Finished:
         """Take a job out, wherever it is."""
-        for place in (self._samples, self._scores, self.paused):
+        for place in (self._samples, self._scores, self.paused, self._over):
             place.pop(job.key, None)
         if job.row >= 0:
             job.generated = int(self._rows.place[job.row])
@@ -92,7 +93,8 @@ class Scheduler:
         if not len(going) and not chunks and waiting and not any(map(ready, waiting)):
             others = (*self._scores.values(), *self._samples.values(), *self.paused.values())
             self._let_go(job for job in others if job is not waiting[0])
-        events: list[Event] = []
+        events: list[Event] = [self._endings.at_rest(job) for job in self._over.values()]
+        self._over.clear()
         going, ahead, parts = self._computed(going, chunks, ahead, events)
         for job in scores:
             if job.error is None and ready(job):
