@@ -122,8 +122,20 @@ def growth(record: Record) -> str:
     return f"Growth: batch at a prefix of 1,024, prefix and depth at a batch of 64.\n\n{table(head, lines)}"
 
 
+def speculative(record: Record) -> str:
+    lines = [
+        [row["pair"], row["batch"], row["lookahead"] or "none", percent(row.get("acceptance")),
+         number(row.get("tokens_a_step")), number(row["per_second"]), f"{row['over_plain']:.2f}x"]
+        for row in record["rows"]
+    ]  # fmt: skip
+    head = ("models", "rows", "lookahead", "accepted", "tokens a step", "tokens/s", "over no draft")
+    note = "reasoner: the embedded one, drafted by reasoner-small. strangers: random 110M, drafted by a random 15M. "
+    note += "agreeing: random 110M made so that its first two layers, its draft, are nearly always right."
+    return f"A draft model beside the engine, of the same prompts and lengths.\n\n{table(head, lines)}\n\n{note}"
+
+
 def goals(records: dict[str, Record]) -> str:
-    """Return the goals as lines: what was measured, what was wanted, met or missed."""
+    """Return the goals as lines: what was measured, what was wanted, met or missed; nothing if none was measured."""
     rows = [row for row in records.get("many_samples", {}).get("rows", []) if "overall" in row]
     lines: list[tuple[str, float, float, bool]] = []
 
@@ -159,12 +171,12 @@ def goals(records: dict[str, Record]) -> str:
     if ratios:
         add("memory over weights and pages in use, the most of all sizes", max(ratios), 1.2, most=True)
     body = [[name, f"{value:.2f}", f"{wanted:g}", "met" if met else "**missed**"] for name, value, wanted, met in lines]
-    return table(("goal", "measured", "wanted", ""), body)
+    return table(("goal", "measured", "wanted", ""), body) if body else ""
 
 
 TABLES: dict[str, Callable[[Record], str]] = {
     "many_samples": many_samples, "search": search, "early_stop": early_stop, "single_stream": single_stream,
-    "growth": growth,
+    "growth": growth, "speculative": speculative,
 }  # fmt: skip
 
 
@@ -174,7 +186,7 @@ def block() -> str:
     records = {name: json.loads(path.read_text("utf-8")) for name, path in paths.items() if path.exists()}
     if not records:
         return "*Not measured yet: `make engines` writes the tables here.*"
-    parts = [goals(records)]
+    parts = [part for part in (goals(records),) if part]
     for name, record in records.items():
         made = f"Made by `{record['command']}`, commit {record['commit']}, {record['machine']}, "
         made += f"{record['threads']} threads, load {record['load_average']:.1f}, seed {record['seed']}, "
