@@ -13,6 +13,7 @@ from outthink.core.errors import InvalidInput
 from outthink.core.monitor import GO, Force
 from outthink.core.refs import Prefix
 from outthink.core.request import Sample, Score
+from outthink.engine import decoder
 from outthink.engine.engine import Engine
 from outthink.engine.jobs import Finished
 from outthink.testing.tiny_llama import tiny_llama
@@ -29,9 +30,9 @@ def sample(prefix=PROMPT, seed=0, **knobs):
     return Sample(prefix, "m", seed, **{"max_tokens": 10} | knobs)
 
 
-def serve(engine, requests, steps=300):
+def serve(engine, requests, steps=300, **options):
     for key, request in requests.items():
-        engine.submit(key, request)
+        engine.submit(key, request, **options)
     done = {}
     for _ in range(steps):
         done |= {event.key: event for event in engine.step() if isinstance(event, Finished)}
@@ -220,22 +221,27 @@ def test_one_that_is_too_large_even_alone_fails_and_the_others_go_on():
 
 
 @pytest.mark.parametrize("most", [3, 1])
-def test_logits_without_memory_are_worked_out_in_parts(most):
-    """Forced tokens and hidden states are not lost on the way."""
+@pytest.mark.parametrize("where", ["logits", "draw"])
+def test_draws_without_memory_are_made_in_parts(most, where, monkeypatch):
+    """Forced tokens, hidden states and likeliest tokens are neither lost nor told twice on the way."""
     writes = Writes(" the cat", after=3)
     requests = {n: sample(seed=n, hidden=n % 2 == 0, monitor=writes if n % 3 == 0 else None) for n in range(8)}
-    plenty = serve(make(deterministic=True), requests)
+    plenty = serve(make(deterministic=True), requests, top=2)
     engine = make(deterministic=True)
-    logits = engine.runner.logits
+    owner, name = (engine.runner, "logits") if where == "logits" else (decoder, "draw")
+    real = getattr(owner, name)
 
-    def starved(hidden):
-        if len(hidden) > most:
+    def starved(rows, *others, **more):
+        if len(rows) > most:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return logits(hidden)
+        return real(rows, *others, **more)
 
-    engine.runner.logits = starved
-    done = serve(engine, requests)
-    assert {key: event.reply for key, event in done.items()} == {key: event.reply for key, event in plenty.items()}
+    monkeypatch.setattr(owner, name, starved)
+    done = serve(engine, requests, top=2)
+    for key, event in plenty.items():
+        assert done[key].reply == event.reply and repr(done[key].top) == repr(event.top)
+        assert (done[key].hidden is None) == (event.hidden is None)
+        assert event.hidden is None or event.hidden.equal(done[key].hidden)
 
 
 def test_logits_too_large_for_one_row_fail_it():

@@ -101,7 +101,7 @@ class Decoder:
                 forcing.append(job.watch.forced)
             if isinstance(job.request, Sample) and job.request.hidden and len(job.hidden) < state.drawn[rows[at]]:
                 job.hidden.append(hidden[at].clone())
-            if job.top and job.closing is None:
+            if job.top and job.closing is None and len(job.tops) <= state.place[rows[at]]:
                 likeliest = logits[at].log_softmax(-1).topk(min(job.top, logits.shape[1]))
                 job.tops.append((likeliest.indices, likeliest.values))
         wants, drawn = bool(state.wants[rows].any()), state.drawn[rows]
