@@ -8,7 +8,7 @@ import torch
 from outthink.core.errors import Unsupported
 from outthink.core.refs import Prefix
 from outthink.core.request import Sample, Score
-from outthink.engine import engine as engine_module
+from outthink.engine import settings as settings_module
 from outthink.engine.engine import Engine
 from outthink.testing.tiny_llama import tiny_llama
 
@@ -116,7 +116,7 @@ def test_rewards_have_the_same_bits_in_any_company():
 
 
 def test_a_machine_that_cannot_is_found_out(monkeypatch):
-    monkeypatch.setattr(engine_module, "steady", lambda *_, **__: False)
+    monkeypatch.setattr(settings_module, "steady", lambda *_, **__: False)
     with pytest.raises(Unsupported, match="bits"):
         make()
 

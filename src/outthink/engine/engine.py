@@ -10,14 +10,15 @@ Not thread-safe: one thread submits, cancels and steps (`outthink.models.threade
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from outthink.core.errors import InvalidInput, Unsupported, unknown
+from outthink.core.errors import InvalidInput
 from outthink.core.refs import Prefix
 from outthink.core.request import Draft, Sample, Score
 from outthink.core.seeds import fold
@@ -26,124 +27,55 @@ from outthink.engine.checkpoint import load_checkpoint
 from outthink.engine.config import Config
 from outthink.engine.decoder import Decoder
 from outthink.engine.endings import Endings
-from outthink.engine.errors import CheckpointError
 from outthink.engine.forest import Forest
 from outthink.engine.jobs import Event, Finished, Job, Processor
-from outthink.engine.linear import KINDS
-from outthink.engine.links import Links
 from outthink.engine.names import Names
 from outthink.engine.node import Usage
-from outthink.engine.pages import PAGE, Pages
-from outthink.engine.policies import POLICIES, Policy
-from outthink.engine.probe import steady
+from outthink.engine.pages import Pages
+from outthink.engine.policies import POLICIES
 from outthink.engine.rows import Rows
-from outthink.engine.runner import Runner
 from outthink.engine.scheduler import Scheduler
-from outthink.engine.size import KV_BYTES, planned
-from outthink.engine.size import kv_bytes as token_bytes
-from outthink.engine.speculative import Checkpoint, Drafter, drafting
+from outthink.engine.settings import PINNED, Model, Settings
+from outthink.engine.speculative import Checkpoint, Drafter
 from outthink.engine.stops import Stops, StopTables
 from outthink.engine.terms import limit
-from outthink.engine.vocabulary import Vocabulary
 from outthink.engine.watch import Watch
 
-_PINNED = 0.2  # largest share of the pages that may be pinned
 _LOOSE = 16  # one page in so many stays, while there is room, with what nobody can name any more
-_FEWEST = 4  # pages; fewer could not hold a prompt beside the page that its first token is written to
 
 
 class Engine:
     """A model of one of the families in `config.ARCHITECTURES`, ready to continue and to score prefixes.
 
     Args:
-      deterministic: the same request gives the same bits whatever else is in the batch, however its prefix came to be
-        held.  Without it the text of a seed may differ where rounding (about 1e-6 in a logit) tips a draw: products are
-        computed by other kernels for other numbers of rows.  Raises Unsupported where this machine's kernels will not.
-      dtype: "float32"; "bfloat16" for weights and cache (faster where the CPU has it; about 1e-2 in a logit); "int8",
-        "int4": the same with the projections' weights in so many bits.
-      kv_bytes: memory for keys and values, in pages of 16 tokens.
-      rows: most requests that decode at once.
-      context: longest prefix and draft together, at most what the model was made for; None: what fits into `kv_bytes`.
-      step_tokens: most tokens put through the model in one step: prompts take what the rows leave of it.
-      policy: who is served first among those that wait: one of `policies.POLICIES`.
-      share: read the pages that rows have in common once for all of them; False only to measure what that gives.
-      mixed: rows draw in every step, chunks of prompts go beside them; False, only to measure what that gives: prompts
-        go first and whole, and rows wait for them.
       draft: a checkpoint (config, weights, tokenizer) of a smaller model with the same tokens, which proposes up to
         `lookahead` tokens at a time; texts are distributed as without it.  It computes in the same dtype, and has
         memory of its own, for as many tokens as `kv_bytes`.
       value_head: weight [hidden_size] and bias [1] of a reward beside the logits, of the same forward: what is drawn is
         judged on the way, and `Score(of="reward")` of a draft then computes its last token at most.
+      options: see `Settings`.
     """
 
     def __init__(
-        self,
-        config: Config,
-        weights: dict[str, Tensor],
-        tokenizer: Tokenizer,
-        *,
-        deterministic: bool = False,
-        dtype: str = "float32",
-        kv_bytes: int = KV_BYTES,
-        rows: int = 256,
-        context: int | None = None,
-        step_tokens: int = 1024,
-        policy: str = "fcfs",
-        share: bool = True,
-        mixed: bool = True,
-        draft: Checkpoint | None = None,
-        lookahead: int = 4,
-        value_head: tuple[Tensor, Tensor] | None = None,
-    ) -> None:
-        if dtype not in KINDS:
-            raise unknown("dtype", dtype, KINDS)
-        if deterministic and dtype != "float32":
-            raise Unsupported("deterministic mode computes in float32; leave dtype out")
-        if policy not in POLICIES:
-            raise unknown("policy", policy, POLICIES)
-        if rows < 1 or step_tokens < 1:
-            raise InvalidInput(f"rows={rows}, step_tokens={step_tokens}: both are 1 or more")
-        if value_head is not None and value_head[0].numel() != config.hidden_size:
-            raise InvalidInput(
-                f"a value head of {value_head[0].numel()} weights; this model's hidden states have {config.hidden_size}"
-            )
-        broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
-        if broken:
-            raise CheckpointError(f"weights that are not numbers: {', '.join(broken[:3])}; train or copy it again")
-        count = max(_FEWEST, kv_bytes // (PAGE * token_bytes(config, dtype)))
-        most = (count - int(_PINNED * count) - 1) * PAGE
-        if context is not None:
-            longest = min(context, config.max_position_embeddings)
-            planned(config, dtype, branches=1, length=longest, have=most * token_bytes(config, dtype))
-        most = min([config.max_position_embeddings, most] + ([draft[0].max_position_embeddings] if draft else []))
-        self.config, self.context, self.rows = config, min(context or most, most), rows
-        self.vocabulary = Vocabulary(tokenizer, size=config.vocab_size)
-        self.links = Links(self.vocabulary)
-        self.runner = Runner(
-            config, weights, context=self.context, kind=dtype, deterministic=deterministic, value_head=value_head
-        )
-        self._draft: Runner | None = None
-        if draft is not None:
-            self._draft = drafting(
-                draft, self.runner, vocabulary=self.vocabulary, context=self.context, lookahead=lookahead
-            )
-        runners = [runner for runner in (self.runner, self._draft) if runner is not None]
-        if deterministic and not all(runner.native and steady(runner, context=self.context) for runner in runners):
-            raise Unsupported(
-                "deterministic mode: on this machine a token's bits depend on what is computed beside it, or there are "
-                "no C kernels; load the engine without it (texts of a seed may then differ by rounding)"
-            )
-        self._settings = (count, share and not deterministic, mixed, step_tokens, POLICIES[policy], lookahead)
-        self._prepare(*self._settings)
+        self, config: Config, weights: Mapping[str, Tensor], tokenizer: Tokenizer, *, draft: Checkpoint | None = None,
+        value_head: tuple[Tensor, Tensor] | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        self._settings = Settings(**options)
+        self._model = Model.of(config, weights, tokenizer, settings=self._settings, draft=draft, value_head=value_head)
+        self._prepare()
 
-    def _prepare(self, count: int, share: bool, mixed: bool, step_tokens: int, policy: Policy, lookahead: int) -> None:
-        """Make what is this engine's alone: memory of `count` pages, rows, and what is on its way."""
-        config, kv = self.config, self.config.num_key_value_heads
+    def _prepare(self) -> None:
+        """Make what is this engine's alone: memory, rows, and what is on its way."""
+        model, settings = self._model, self._settings
+        self.config, self.context, self.rows = model.config, model.context, settings.rows
+        self.vocabulary, self.links, self.runner = model.vocabulary, model.links, model.runner
+        config, kv, count = model.config, model.config.num_key_value_heads, model.pages
+        share = settings.share and not settings.deterministic
         pages = Pages(
             config.num_hidden_layers, kv_heads=kv, head_dim=self.runner.width, count=count, dtype=self.runner.dtype,
             device=self.runner.device,
         )  # fmt: skip
-        self.forest = Forest(pages, pinned=_PINNED, loose=count // _LOOSE)
+        self.forest = Forest(pages, pinned=PINNED, loose=count // _LOOSE)
         self.names = Names(self.forest, self.links)
         stops = Stops(self.vocabulary)
         tables = StopTables(stops, size=self.vocabulary.size)
@@ -158,15 +90,17 @@ class Engine:
             judges=self.runner.judges,
         )
         self._drafter: Drafter | None = None
-        if self._draft is not None:
-            self._drafter = Drafter.beside(self._rows, self._draft, count=count, lookahead=lookahead, share=share)
+        if model.draft is not None:
+            self._drafter = Drafter.beside(
+                self._rows, model.draft, count=count, lookahead=settings.lookahead, share=share
+            )
         decoder = Decoder(
             self.runner, self.vocabulary, rows=self._rows, stops=stops, tables=tables, ends=config.eos_token_ids
         )
         self._scheduler = Scheduler(
-            self.runner, self.forest, rows=self._rows, decoder=decoder, step_tokens=step_tokens, policy=policy,
-            endings=Endings(self.forest, self.names, self.vocabulary), whole=0 if mixed else self.context,
-            drafter=self._drafter,
+            self.runner, self.forest, rows=self._rows, decoder=decoder, step_tokens=settings.step_tokens,
+            endings=Endings(self.forest, self.names, self.vocabulary), whole=0 if settings.mixed else self.context,
+            drafter=self._drafter, policy=POLICIES[settings.policy],
         )  # fmt: skip
         self._jobs: dict[Hashable, Job] = {}
         self._cancelled: dict[Hashable, None] = {}
@@ -183,7 +117,7 @@ class Engine:
     def twin(self) -> Engine:
         """Return an engine of the same options with memory of its own, over the same weights: a thread each."""
         other = copy(self)
-        other._prepare(*self._settings)
+        other._prepare()
         return other
 
     def __len__(self) -> int:
