@@ -439,3 +439,39 @@ def test_pages_of_an_owner_are_those_that_its_requests_held_together():
         engine.step()
         look()
     assert told >= 40
+
+
+def test_those_who_were_sent_back_do_not_keep_the_memory_that_the_first_needs():
+    """Three rows, sent back; their prompts are known still, and fill the memory that a more important one needs."""
+    engine = make(endless=True, policy="priority", kv_bytes=room(20))
+    for letter in "qzj":
+        engine.submit(letter, sample(Prefix(letter * 64), max_tokens=60))
+    for _ in range(12):
+        engine.step()
+    for job in list(engine._rows.jobs.values()):
+        engine._scheduler._retire(job, keep=False)
+        engine._scheduler._samples[job.key] = job
+    engine.submit("high", sample(Prefix("k" * 220), max_tokens=3), priority=1.0)
+    order = []
+    for _ in range(300):
+        order += [event.key for event in engine.step()]
+    assert order[0] == "high" and len(order) == 4
+
+
+def test_a_text_whose_pages_go_to_another_in_the_same_step_is_looked_up_again():
+    """What the second has written is in memory, held and named by nobody; the first, before it, takes that memory."""
+    engine = make(endless=True, context=1024, rows=2, kv_bytes=room(40))
+    pinned = sample(Prefix("z" * 128), max_tokens=1)
+    serve(engine, [pinned])
+    engine.forest.pin(engine.names.node(engine.links.of(pinned.prefix)))
+    engine.submit("second", sample(Prefix("q" * 32), max_tokens=100))
+    for _ in range(30):
+        engine.step()
+    (job,) = engine._rows.jobs.values()
+    engine._scheduler._retire(job, keep=True)
+    engine.submit("first", sample(Prefix("k" * 480), max_tokens=3))
+    engine._scheduler._samples[job.key] = job
+    order = []
+    for _ in range(200):
+        order += [event.key for event in engine.step()]
+    assert order == ["first", "second"]

@@ -22,6 +22,8 @@ def by_priority(job: Job) -> tuple[float, ...]:
 def longest_prefix(job: Job) -> tuple[float, ...]:
     """Least to compute first, so that pages that are there are used while they are; ties: first come."""
     missing, node = 0, job.node
+    if node.parent is None:
+        return (node.end, job.number)  # let go of: what is known of it is looked up when it is its turn
     while node.parent is not None and not node.ready:
         missing, node = missing + len(node.tokens), _parent(node)
     return (missing + len(node.tokens) - node.ready, job.number)

@@ -82,6 +82,8 @@ class Prefill:
 
     def _chunk(self, job: Job, most: int, claimed: dict[Node, list[Node]]) -> Chunk | None:
         """Return the job's chunk; `claimed`: what is being computed in this step already, by parents."""
+        if job.node.parent is None:  # nobody held or named it, and it is gone; looked up no sooner than it is needed,
+            job.node = self._forest.path((*job.link.whole(), *job.rest))[-1]  # for that keeps it from being evicted
         nodes = job.node.path()
         start = self._begin(job, nodes)
         if not job.held:

@@ -85,7 +85,7 @@ class Scheduler:
         going = self._rows.going()
         scores = list(islice(self._ordered(self._scores), 2 * (self._rows.free + len(self._rows.jobs))))
         samples = list(islice(self._ordered(self._samples), self._rows.free))
-        waiting = [self._located(job) for job in (*scores, *samples)]
+        waiting = [*scores, *samples]
         chunks = self._prefill.plan(waiting, tokens=max(PAGE, self._tokens - len(going) * self._wide, self._whole))
         if self._whole and chunks:
             going = going[:0]
@@ -202,13 +202,7 @@ class Scheduler:
                 jobs = self._samples = dict(sorted(jobs.items(), key=lambda item: item[1].number))
                 self._mixed = False
             return jobs.values()
-        return sorted(map(self._located, jobs.values()), key=self._policy)
-
-    def _located(self, job: Job) -> Job:
-        """See that the job's node exists: one that nobody held or named is gone with the step."""
-        if job.node.parent is None:
-            job.node = self._forest.path((*job.link.whole(), *job.rest))[-1]
-        return job
+        return sorted(jobs.values(), key=self._policy)
 
     def _ended(self, ended: Ended) -> Finished:
         job, branch = self._rows.leave(ended.row)

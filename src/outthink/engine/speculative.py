@@ -109,13 +109,10 @@ class Drafter:
         for row in state.fresh:
             if row not in self._reading:
                 job = state.jobs[row]
-                text = [*job.link.whole(), *state.history[row, : state.drawn[row]].tolist()]
-                node = forest.path(text)[-1]
-                self._reading[row] = Job(row, job.request, job.link, node, job.number, rest=text)
+                rest = state.history[row, : state.drawn[row]].tolist()
+                node = forest.path((*job.link.whole(), *rest))[-1]
+                self._reading[row] = Job(row, job.request, job.link, node, job.number, rest=rest)
         jobs = [self._reading[row] for row in state.fresh]
-        for job in jobs:
-            if job.node.parent is None:
-                job.node = forest.path(job.rest)[-1]
         given_up: set[Job] = set()
         while tokens > 0:
             chunks = self._prefill.plan([job for job in jobs if job not in given_up], tokens=tokens)
