@@ -12,13 +12,14 @@ import platform
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = "-O3 -std=gnu11 -fno-math-errno -fno-trapping-math -ffp-contract=fast -shared -fPIC".split()
-_TRIES = (["-march=native", "-fopenmp"], ["-march=native"], [])
+_TRIES: tuple[list[str], ...] = (["-march=native", "-fopenmp"], ["-march=native"], [])
 _P, _N, _F = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
 _SIGNATURES = {
     "attend": [_P] * 9 + [_N] * 8,
@@ -28,13 +29,18 @@ _SIGNATURES = {
     "draw": [_P] * 6 + [_N] * 2,
 }
 
-
 WIDTHS = (1, 2, 3, 4, 5, 6, 8, 16)
 """Widths of heads, in vectors of 16, that `attend` is compiled for."""
 
 
 class Kernels:
     """The functions of kernels.c; arguments are addresses (`Tensor.data_ptr()`, 0 for none) and numbers."""
+
+    attend: Callable[..., None]
+    norm: Callable[..., None]
+    spread: Callable[..., None]
+    gate: Callable[..., None]
+    draw: Callable[..., None]
 
     def __init__(self, library: ctypes.CDLL) -> None:
         for name, arguments in _SIGNATURES.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +60,7 @@ class Runner:
     def __init__(
         self,
         config: Config,
-        weights: dict[str, Tensor],
+        weights: Mapping[str, Tensor],
         *,
         context: int,
         kind: str = "float32",
@@ -120,7 +120,8 @@ class Runner:
         """Return the reward in [0, 1] [n] of hidden states [n, hidden_size]; where the model `judges`."""
         if self._value is not None:
             weight, bias = self._value
-            return (hidden * weight.to(hidden)).sum(-1).add(bias.to(hidden)).sigmoid().flatten()
+            rows = F.pad(hidden, (0, 0, 0, -len(hidden) % self._round))  # a sum over one row alone has other bits
+            return (rows * weight.to(hidden)).sum(-1).add(bias.to(hidden)).sigmoid().flatten()[: len(hidden)]
         return self._headed(hidden).sigmoid()[: len(hidden), 0]
 
     def _headed(self, hidden: Tensor) -> Tensor:
@@ -149,10 +150,10 @@ class Runner:
                 fine.append(bool((x + delta)[: len(batch.tokens)].isfinite().all()))
         return x + delta
 
-    def _plain(self, weights: dict[str, Tensor], name: str) -> Tensor:
+    def _plain(self, weights: Mapping[str, Tensor], name: str) -> Tensor:
         return weights[name].to(self.device, torch.float32).contiguous() if name in weights else None  # type: ignore[return-value]
 
-    def _layer(self, weights: dict[str, Tensor], prefix: str) -> _Layer:
+    def _layer(self, weights: Mapping[str, Tensor], prefix: str) -> _Layer:
         attention = prefix + "self_attn."
 
         def joined(*names: str) -> Tensor:
