@@ -127,3 +127,12 @@ def test_bfloat16_is_near():
     exact, near = (runner(tiny_llama(), kind=kind) for kind in ("float32", "bfloat16"))
     tokens = torch.randint(VOCABULARY, (2, 40), generator=torch.Generator().manual_seed(3))
     assert (extend(exact, tokens)[0] - extend(near, tokens)[0]).abs().mean() < 0.05
+
+
+def test_a_value_head_gives_the_same_bits_alone_and_in_company():
+    generator = torch.Generator().manual_seed(4)
+    head = (torch.randn(48, generator=generator), torch.randn(1, generator=generator))
+    run = runner(tiny_llama(), deterministic=True, value_head=head)
+    hidden = torch.randn(70, 48, generator=generator)
+    together = run.rewards(hidden)
+    assert all(torch.equal(run.rewards(hidden[i : i + n]), together[i : i + n]) for n in (1, 2, 31, 33) for i in (0, 5))
