@@ -29,7 +29,8 @@ KNOBS = {
     "rebase": [{"width": 4}, {}],
     "weighted_majority": [{"n": 3}, {}],
 }
-CASES = [(name.split("/")[-1], knobs) for name in NAMES for knobs in KNOBS[name.split("/")[-1]]]
+SOLVERS = [name.split("/")[-1] for name in NAMES if load(name).solver is not None]
+CASES = [(name, knobs) for name in SOLVERS for knobs in KNOBS[name]]
 
 
 def make(name, knobs, seed):

@@ -25,6 +25,8 @@ NAMES = (
     "baselines/rebase",
     "baselines/weighted_majority",
     "sampling/monkeys",
+    "serving/hydragen",
+    "serving/sarathi",
     "stopping/first_finish",
 )
 """All there are; a test asserts that list and files agree."""
