@@ -18,8 +18,8 @@ from outthink.engine.engine import Engine
 from outthink.models.engine import EngineBackend
 from outthink.models.threaded import Threaded
 from outthink.testing import conformance
-from outthink.testing.conformance.drafts import rewards_are_probabilities
 from outthink.testing.conformance.desk import Desk, Slip
+from outthink.testing.conformance.drafts import rewards_are_probabilities
 from outthink.testing.tiny_llama import tiny_llama
 
 PROMPT = Prefix("the cat sat on the mat.\n")
@@ -105,6 +105,37 @@ def test_cancelled_work_pays_its_prompt_and_what_was_drawn():
     desk.finish()
     assert desk.settled[slip].cost.total("output") == 3
     assert desk.settled[slip].cost.total("prompt") == length(PROMPT.piece, model)
+
+
+def test_whoever_reads_along_gets_the_text_as_it_is_written_and_others_nothing():
+    model = backend()
+    desk = Desk(model)
+    slips = [desk.offer(Sample(PROMPT, "m", seed, max_tokens=20), paid=3 if seed % 2 else None) for seed in range(6)]
+    slips[0].watched = False
+    pieces = {slip: [] for slip in slips}
+    while desk.flying:
+        before = dict(desk.streamed)
+        desk.turn()
+        for slip, text in desk.streamed.items():
+            pieces[slip].append(text[len(before.get(slip, "")) :])
+        for slip in list(desk.paused):
+            desk.resume(slip, more=5)
+    assert slips[0] not in desk.streamed
+    for slip in slips[1:]:
+        assert "".join(pieces[slip]) == desk.settled[slip].reply.text
+    assert max(sum(map(bool, said)) for said in pieces.values()) > 3
+
+
+def test_the_memory_of_a_run_counts_what_its_requests_share_once():
+    """Eight texts of one prompt of four full pages, each with a page of its own when it writes; another run beside."""
+    model = backend()
+    prompt = Prefix("q" * 64)
+    page, desk = model.engine.forest.pages.page_bytes, Desk(model)
+    ends = desk.serve(Sample(prompt, "m", seed, max_tokens=8, temperature=0.0) for seed in range(8))
+    assert all(len(end.reply.tokens) > 2 for end in ends)
+    assert max(end.kv for end in ends) == (4 + 8) * page
+    (alone,) = Desk(model).serve([Sample(prompt, "m", 1, max_tokens=8, temperature=0.0)])
+    assert alone.kv == 5 * page
 
 
 def test_hidden_states_are_read_by_ref_and_freed_with_their_draft():

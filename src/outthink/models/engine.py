@@ -70,7 +70,6 @@ class EngineBackend:
     def submit(self, ticket: Ticket, request: Request[Any]) -> None:
         if not isinstance(request, Sample | Score):
             raise Unsupported(f"{self.name!r} serves Sample and Score, not {type(request).__name__}")
-        self._tickets[ticket] = request
         writes = isinstance(request, Sample)
         self.engine.submit(
             ticket,  # type: ignore[arg-type]
@@ -79,6 +78,7 @@ class EngineBackend:
             allowed=partial(_paid, ticket) if writes else None,
             watched=partial(_watched, ticket) if writes else None,
         )
+        self._tickets[ticket] = request
 
     def resume(self, ticket: Ticket, request: Request[Any]) -> None:
         assert isinstance(request, Sample)
