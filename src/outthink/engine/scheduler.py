@@ -61,7 +61,7 @@ class Scheduler:
         """Let a paused job wait for a row again, or end with the next step if it may draw nothing more."""
         del self.paused[job.key]
         if job.generated >= job.limit:
-            if not (job.request.hidden and job.rest):
+            if not (isinstance(job.request, Sample) and job.request.hidden and job.rest):
                 self._over[job.key] = job
                 return
             job.closing = ("length", None)  # the hidden state after its last token is still to be seen
@@ -133,8 +133,7 @@ class Scheduler:
                 parts = [compute(self._runner, self._forest.pages, self._rows, going, chunks, ahead)]
                 break
             except TooLarge as error:
-                at = np.flatnonzero(going == error.job.row).tolist() if error.job.row >= 0 else []
-                for number in at:
+                for number in np.flatnonzero(going == error.job.row).tolist():  # none for a chunk: no row is -1
                     going = np.delete(going, number)
                     if ahead is not None:
                         ahead = ahead.part(0, number).beside(ahead.part(number + 1, len(ahead.counts)))
