@@ -45,9 +45,9 @@ class Endings:
         if job.error is not None:
             self._forest.release_branch(branch)
             return self.cancelled(job)
-        tokens = rows.history[ended.row, : ended.count].tolist()
+        tokens = rows.history[ended.row, : ended.kept].tolist()
         known = len(job.rest)  # of its tokens, these are behind the fork already
-        if ended.count < known:
+        if ended.kept < known:
             self._forest.release_branch(branch)
             node = self._forest.path((*job.link.whole(), *tokens))[-1]
         else:
@@ -58,7 +58,7 @@ class Endings:
         if ended.hidden is not None and node.complete:
             node.ends[len(node.tokens)] = ended.hidden.clone()
         return self._draft(
-            job, node, ended.finish, ended.stop, tuple(tokens), rows.logprobs[ended.row, : ended.count].tolist()
+            job, node, ended.finish, ended.stop, tuple(tokens), rows.logprobs[ended.row, : ended.kept].tolist()
         )
 
     def _draft(

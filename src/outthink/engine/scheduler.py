@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from outthink.core.request import Sample
+from outthink.core.request import Sample, Score
 from outthink.engine.ahead import Ahead
 from outthink.engine.batch import compute
 from outthink.engine.decoder import Decoder, Ended
@@ -82,43 +82,53 @@ class Scheduler:
         if self._drafter is not None:
             self._drafter.tick()
         self._make_room()
-        going = self._rows.going()
-        scores = list(islice(self._ordered(self._scores), 2 * (self._rows.free + len(self._rows.jobs))))
-        samples = list(islice(self._ordered(self._samples), self._rows.free))
-        waiting = [*scores, *samples]
+        events: list[Event] = [self._endings.at_rest(job) for job in self._over.values()]
+        self._over.clear()
+        going, chunks, waiting = self._planned()
+        ahead = None if self._drafter is None else self._drafter.propose(going)
+        going, ahead, parts = self._computed(going, chunks, ahead, events)
+        events += self._let_in(waiting)
+        for event in self._drawn(going, parts, ahead):
+            events.append(self._ended(event) if isinstance(event, Ended) else event)
+        self._pause({event.key for event in events if isinstance(event, Waits)})
+        return events
+
+    def _planned(self) -> tuple[np.ndarray, list[Chunk], list[Job]]:
+        """Return the rows that compute their last token, the chunks beside them, and the jobs that are looked at."""
+        going, rows = self._rows.going(), self._rows
+        scores = islice(self._ordered(self._scores), 2 * (rows.free + len(rows.jobs)))
+        waiting = [*scores, *islice(self._ordered(self._samples), rows.free)]
         chunks = self._prefill.plan(waiting, tokens=max(PAGE, self._tokens - len(going) * self._wide, self._whole))
         if self._whole and chunks:
             going = going[:0]
-        ahead = None if self._drafter is None else self._drafter.propose(going)
         if not len(going) and not chunks and waiting and not any(map(ready, waiting)):
             others = (*self._scores.values(), *self._samples.values(), *self.paused.values())
             self._let_go(job for job in others if job is not waiting[0])
-        events: list[Event] = [self._endings.at_rest(job) for job in self._over.values()]
-        self._over.clear()
-        going, ahead, parts = self._computed(going, chunks, ahead, events)
-        for job in scores:
-            if job.error is None and ready(job):
+        return going, chunks, waiting
+
+    def _let_in(self, waiting: Iterable[Job]) -> list[Event]:
+        """Reply to scores, and give samples a row, whose paths are computed; return what that ends."""
+        events: list[Event] = []
+        for job in waiting:
+            if job.error is not None or not ready(job):
+                continue
+            if isinstance(job.request, Score):
                 del self._scores[job.key]
                 events.append(self._endings.scored(job))
-        for job in samples:
-            if job.error is None and ready(job):
-                del self._samples[job.key]
-                if job.closing is None and job.allowed is not None and job.allowed() <= job.generated:
-                    events.append(self._wait(job))
-                else:
-                    self._rows.admit(job, job.node.ends[len(job.node.tokens)])
-                    self._release(job)
-        pausing: list[Hashable] = []
-        for event in self._drawn(going, parts, ahead):
-            events.append(self._ended(event) if isinstance(event, Ended) else event)
-            if isinstance(event, Waits):
-                pausing.append(event.key)
-        if pausing:
-            jobs = {job.key: job for job in self._rows.jobs.values()}
-            for key in pausing:
-                self._retire(jobs[key], keep=True)
-                self._wait(jobs[key])
+                continue
+            del self._samples[job.key]
+            if job.closing is None and job.allowed is not None and job.allowed() <= job.generated:
+                events.append(self._wait(job))
+            else:
+                self._rows.admit(job, job.node.ends[len(job.node.tokens)])
+                self._release(job)
         return events
+
+    def _pause(self, keys: set[Hashable]) -> None:
+        """Take the rows of those that have drawn what they may; who waits without a row is there already."""
+        for job in [job for job in self._rows.jobs.values() if job.key in keys] if keys else []:
+            self._retire(job, keep=True)
+            self._wait(job)
 
     def _computed(
         self, going: np.ndarray, chunks: list[Chunk], ahead: Ahead | None, events: list[Event]
