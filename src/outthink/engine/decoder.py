@@ -23,7 +23,7 @@ from outthink.engine.vocabulary import Vocabulary
 
 
 class Ended(NamedTuple):
-    """A row that stops: why, how many of its drawn tokens are kept as its draft, and how many of them have keys and values.
+    """A row that stops: why, how many of its drawn tokens are its draft, and how many of those have keys and values.
 
     hidden: the hidden state after the draft's last token, where that is known.
     """
