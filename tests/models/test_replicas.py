@@ -141,6 +141,19 @@ def test_budgets_hold_and_one_run_uses_all_engines():
     assert not [thread for thread in threading.enumerate() if thread.name == "outthink-backend"]
 
 
+def test_the_memory_of_a_run_is_that_of_all_engines(model):
+    requests = [sample(Prefix("the cat " * 9)), sample(Prefix("the dog ate " * 3))]
+    desk = Desk(model)
+    places, slips = placed(desk, requests)
+    alone = []
+    for request in requests:
+        one = replicas(1)
+        alone.append(Desk(one).serve([request])[0].kv)
+        one.close()
+    assert places == [0, 1] and alone[0] != alone[1] and min(alone) > 0
+    assert max(desk.settled[slip].kv for slip in slips) == sum(alone)
+
+
 def test_deterministic_texts_do_not_depend_on_how_many_engines_there_are():
     texts = []
     for count in (1, 3):
