@@ -17,8 +17,8 @@ from outthink.models.engine import EngineBackend
 from outthink.models.open import open_model
 from outthink.models.replicas import Replicas
 from outthink.testing import conformance
-from outthink.testing.conformance.drafts import rewards_are_probabilities
 from outthink.testing.conformance.desk import Desk
+from outthink.testing.conformance.drafts import rewards_are_probabilities
 from outthink.testing.tiny_llama import tiny_llama
 
 PROMPT = Prefix("the cat sat on the mat.\n")
