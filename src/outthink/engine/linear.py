@@ -14,6 +14,7 @@ from outthink.engine.size import KINDS
 
 _FEW = 16  # rows below which the kernels compared; from there on one kernel only, so that bits do not depend on rows
 _SMALL = 1 << 19  # multiplications below which oneDNN's call (10 us) costs more than its kernel saves
+_CACHED = 1 << 17  # weights of a matrix that stays in the cache; larger ones two threads read faster, MKL takes one
 _TYPICAL = 256  # rows that oneDNN lays the weights out for; others work too
 
 
@@ -30,7 +31,7 @@ class Linear:
         self._type, self.out = weight.dtype, weight.shape[0]
         self._bias = None if bias is None else bias.to(weight.dtype)
         fast = weight.device.type == "cpu" and _has_kernel(weight.dtype)
-        small = weight.dtype == torch.float32 and weight.numel() <= _SMALL
+        small = weight.dtype == torch.float32 and weight.numel() <= _CACHED
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _TYPICAL) if fast else None
         self._plain = weight.contiguous() if small or not fast else None
         self._few = min(_FEW, _SMALL // weight.numel() + 1) if small else 0
