@@ -9,10 +9,12 @@
 #include <string.h>
 
 #define LANES 16
-#define BLOCK 8 /* pages between two corrections of the running maximum */
+#define BLOCK 16 /* pages between two corrections of the running maximum */
 
 typedef float vec __attribute__((vector_size(64), aligned(4)));
 typedef int32_t ivec __attribute__((vector_size(64), aligned(4)));
+typedef float oct __attribute__((vector_size(32), aligned(4)));
+typedef int32_t ioct __attribute__((vector_size(32), aligned(4)));
 typedef uint16_t half __attribute__((vector_size(32), aligned(2)));
 typedef uint32_t wide __attribute__((vector_size(64)));
 #define INLINE static inline __attribute__((always_inline))
@@ -37,15 +39,21 @@ INLINE void put(void *p, long i, float x, int bf16) {
     if (bf16) ((uint16_t *)p)[i] = rounded(x);
     else ((float *)p)[i] = x;
 }
-INLINE float highest(vec v) {
-    float out = v[0];
-    for (int i = 1; i < LANES; i++) out = v[i] > out ? v[i] : out;
+INLINE oct higher(oct a, oct b) {
+    ioct more = b > a;
+    return (oct)(((ioct)b & more) | ((ioct)a & ~more));
+}
+INLINE float highest(vec v) { /* a number where there is one: NaN is never higher */
+    union { vec all; oct half[2]; } u = {v};
+    oct m = higher(u.half[0], u.half[1]);
+    float out = m[0];
+    for (int i = 1; i < LANES / 2; i++) out = m[i] > out ? m[i] : out;
     return out;
 }
 INLINE float total(vec v) {
-    for (int step = LANES / 2; step; step /= 2)
-        for (int i = 0; i < step; i++) v[i] += v[i + step];
-    return v[0];
+    union { vec all; oct half[2]; } u = {v};
+    oct s = u.half[0] + u.half[1];
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 INLINE vec power(vec x) { /* e^x, about 1 ulp for x <= 0; 0 below -87, -infinity included */
     vec y = x * 1.44269504f;
@@ -76,6 +84,11 @@ INLINE void visit(const Attention *a, const long *v, const int *seen, const int3
                   const int queries, const int parts, const int bf16) {
     const int width = parts * LANES;
     const int chunk = parts % 4 == 0 ? 4 : parts % 3 == 0 ? 3 : parts % 2 == 0 ? 2 : 1;
+    float peak[4], weight[4]; /* of a partial result, out is the mean: its weight is 1 at its own lse */
+    for (int j = 0; j < queries; j++) {
+        peak[j] = a->lse[v[j]];
+        weight[j] = peak[j] == -INFINITY ? 0 : 1;
+    }
     for (int block = first; block < last; block += BLOCK) {
         int end = block + BLOCK < last ? block + BLOCK : last;
         vec scores[4][BLOCK], most[4];
@@ -124,18 +137,16 @@ INLINE void visit(const Attention *a, const long *v, const int *seen, const int3
                 ivec more = s > most[j];
                 most[j] = (vec)(((ivec)s & more) | ((ivec)most[j] & ~more));
             }
-            float before = a->lse[v[j]], now = highest(most[j]);
-            now = before > now ? before : now;
+            float now = highest(most[j]);
+            now = peak[j] > now ? peak[j] : now;
             vec sum = all(0);
             for (int c = 0; c < end - block; c++) {
                 scores[j][c] = now == -INFINITY ? all(0) : power(scores[j][c] - now);
                 sum += scores[j][c];
             }
-            float old = before == -INFINITY ? 0 : powered(before - now), whole = old + total(sum);
-            turn[j] = whole > 0 ? 1 / whole : 0;
-            a->lse[v[j]] = whole > 0 ? now + logf(whole) : -INFINITY;
-            for (int c = 0; c < end - block; c++) scores[j][c] *= turn[j];
-            turn[j] *= old;
+            turn[j] = weight[j] > 0 ? powered(peak[j] - now) : 0;
+            weight[j] = weight[j] * turn[j] + total(sum);
+            peak[j] = now;
         }
         int tokens = 0; /* pages beyond what was written hold anything, so they are not even multiplied by zero */
         for (int j = 0; j < queries; j++) tokens = seen[j] > tokens ? seen[j] : tokens;
@@ -158,6 +169,11 @@ INLINE void visit(const Attention *a, const long *v, const int *seen, const int3
             for (int j = 0; j < queries; j++)
                 for (int k = 0; k < chunk; k++) *(vec *)(a->out + v[j] * width + (part + k) * LANES) = sum[j][k];
         }
+    }
+    for (int j = 0; j < queries; j++) {
+        if (first >= last) break;
+        for (int k = 0; k < parts; k++) *(vec *)(a->out + v[j] * width + k * LANES) *= weight[j] > 0 ? 1 / weight[j] : 0;
+        a->lse[v[j]] = weight[j] > 0 ? peak[j] + logf(weight[j]) : -INFINITY;
     }
 }
 
