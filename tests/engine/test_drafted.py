@@ -44,6 +44,10 @@ globals().update(
         "test_outputs", "plain", "test_the_likeliest_tokens_are_told_at_every_place",
         "test_a_value_head_judges_drafts_on_the_way",
     )
+    | again(
+        "test_faults", "test_without_c_kernels_it_works_in_torch",
+        "test_one_that_is_too_large_even_alone_fails_and_the_others_go_on",
+    )
     | again("test_engine", "test_a_monitor_halts_and_takes_back")
     | again("test_memory", "test_what_is_named_stays_until_the_memory_is_needed")
     | again(

@@ -67,6 +67,13 @@ class Ahead:
         places = slice(int(edges[start]), int(edges[end]))
         return Ahead(self.counts[start:end], self.tokens[places], self.chances[places])
 
+    def trimmed(self, row: int) -> Ahead:
+        """Return the proposals with only the first of row number `row`, which the target does not read."""
+        counts, kept = self.counts.copy(), (self.owners() != row) | (self.within() == 0)
+        counts[row] = 1
+        places = torch.from_numpy(np.flatnonzero(kept)).to(self.tokens.device)
+        return Ahead(counts, self.tokens[places], self.chances[places])
+
     def beside(self, other: Ahead) -> Ahead:
         """Return these proposals and, to rows behind theirs, the others."""
         return Ahead(

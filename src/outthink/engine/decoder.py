@@ -12,7 +12,7 @@ from torch import Tensor
 from outthink.core.monitor import Force, Halt
 from outthink.core.request import Sample
 from outthink.engine.ahead import Ahead
-from outthink.engine.faults import NotNumbers, traced
+from outthink.engine.faults import NotNumbers, short_of_memory, traced
 from outthink.engine.jobs import Job, Piece, Waits
 from outthink.engine.rows import Rows
 from outthink.engine.runner import Runner
@@ -72,7 +72,12 @@ class Decoder:
         while len(at):
             places = first[at] + number
             where = torch.from_numpy(places).to(hidden.device)
-            new = self._next(rows[at], hidden[where], logits[where], tokens[places])
+            try:
+                new = self._next(rows[at], hidden[where], logits[where], tokens[places])
+            except (MemoryError, RuntimeError) as error:
+                if not number or not short_of_memory(error):
+                    raise
+                break  # the rows have their first tokens; the others come again, the same, with the next step
             drafter.counters.accepted += len(at) if number else 0
             events, number = events + new, number + 1
             over = {event.row for event in new if isinstance(event, Ended)} | self._forced(rows[at])

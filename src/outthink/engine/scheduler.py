@@ -143,7 +143,11 @@ class Scheduler:
                 parts = [compute(self._runner, self._forest.pages, self._rows, going, chunks, ahead)]
                 break
             except TooLarge as error:
-                for number in np.flatnonzero(going == error.job.row).tolist():  # none for a chunk: no row is -1
+                found = np.flatnonzero(going == error.job.row).tolist()  # none for a chunk: no row is -1
+                if found and ahead is not None and ahead.counts[found[0]] > 1:
+                    ahead = ahead.trimmed(found[0])  # without its proposals first
+                    continue
+                for number in found:
                     going = np.delete(going, number)
                     if ahead is not None:
                         ahead = ahead.part(0, number).beside(ahead.part(number + 1, len(ahead.counts)))
@@ -192,6 +196,8 @@ class Scheduler:
         except (MemoryError, RuntimeError) as error:
             if not short_of_memory(error):
                 raise
+            if ahead is not None and len(rows) == 1 and len(ahead.tokens) > 1:
+                return self._draw(rows, hidden[:1], ahead.trimmed(0))
             if len(rows) < 2:
                 job = self._rows.jobs[int(rows[0])]
                 drawn, job.generated = int(self._rows.drawn[job.row]), int(self._rows.place[job.row])
