@@ -66,7 +66,7 @@ peers: $(STAMP)  ## transformers and llama.cpp, to be measured beside the engine
 
 engines: peers  ## the engine beside others (hours), and the tables in docs/engine.md
 	$(BIN)/python benchmarks/engine/shapes.py --check
-	@for name in many_samples search early_stop single_stream growth speculative embedded tables; do \
+	@for name in many_samples search early_stop single_stream growth speculative embedded replicas tables; do \
 	    echo "== $$name"; $(BIN)/python benchmarks/engine/$$name.py || exit 1; \
 	done
 
