@@ -20,7 +20,9 @@ from outthink.engine.rope import frequencies
 
 LANES = 16
 """Heads are this wide, or a multiple: a vector of the C kernels."""
-_ROUND = 32  # rows of a product in deterministic mode, or a multiple: the kernel of a row is then always the same
+_ROUND = 32
+"""Rows of a product come in multiples: in deterministic mode always, so that the kernel of a row is the same, otherwise
+from half of it on, because oneDNN makes a kernel for every number of rows, and new ones cost more than some empty rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Runner:
         self.config, self.kind, self.device = config, kind, torch.device(device)
         self.deterministic = deterministic
         self.width = -(-config.head_dim // LANES) * LANES
-        self._round = _ROUND if deterministic else 1
+        self._least = 1 if deterministic else _ROUND // 2
         found = kernels() if device == "cpu" and self.width // LANES in WIDTHS else None
         self.native = found is not None
         self.ops = Plain(dtype) if found is None else Fast(found, dtype)
@@ -120,17 +122,21 @@ class Runner:
         """Return the reward in [0, 1] [n] of hidden states [n, hidden_size]; where the model `judges`."""
         if self._value is not None:
             weight, bias = self._value
-            rows = F.pad(hidden, (0, 0, 0, -len(hidden) % self._round))  # a sum over one row alone has other bits
+            rows = F.pad(hidden, (0, 0, 0, self._more(len(hidden))))  # a sum over one row alone has other bits
             return (rows * weight.to(hidden)).sum(-1).add(bias.to(hidden)).sigmoid().flatten()[: len(hidden)]
         return self._headed(hidden).sigmoid()[: len(hidden), 0]
 
+    def _more(self, rows: int) -> int:
+        """Return how many empty rows go beside so many."""
+        return -rows % _ROUND if rows >= self._least else 0
+
     def _headed(self, hidden: Tensor) -> Tensor:
-        out = self._head(F.pad(hidden, (0, 0, 0, -len(hidden) % self._round)).to(self.dtype)).float()
+        out = self._head(F.pad(hidden, (0, 0, 0, self._more(len(hidden)))).to(self.dtype)).float()
         return out if self._bias is None else out + self._bias
 
     def _through(self, batch: Batch, pages: Pages, fine: list[bool] | None) -> Tensor:
         config, ops, eps = self.config, self.ops, self.config.rms_norm_eps
-        more = -len(batch.tokens) % self._round
+        more = self._more(len(batch.tokens))
         tokens, positions = F.pad(batch.tokens, (0, more)), F.pad(batch.positions, (0, more))
         slots, seen = F.pad(batch.slots, (0, more), value=-1), positions + 1
         x = F.embedding(tokens, self._embed).float()
