@@ -22,7 +22,7 @@ LANES = 16
 """Heads are this wide, or a multiple: a vector of the C kernels."""
 _ROUND = 32
 """Rows of a product come in multiples: in deterministic mode always, so that the kernel of a row is the same, otherwise
-from half of it on, because oneDNN makes a kernel for every number of rows, and new ones cost more than some empty rows."""
+from half of it on: oneDNN makes a kernel for every number of rows, and a new one costs more than some empty rows."""
 
 
 @dataclass(frozen=True, slots=True)
